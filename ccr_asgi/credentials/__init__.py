@@ -1,0 +1,1 @@
+"""Where the secrets that go upstream come from."""

@@ -1,0 +1,1 @@
+"""The pages and the JSON that show what usage.db holds."""

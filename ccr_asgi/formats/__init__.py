@@ -1,0 +1,1 @@
+"""The wire formats, by their kind."""

@@ -1,0 +1,73 @@
+"""One client request as it is stored: the row of the `requests` table before it is one."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Outcome = Literal["ok", "error", "cancelled", "truncated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token counts in true units: the parts are disjoint, so their sum is what was processed.
+
+    `input` counts only tokens that were neither read from nor written to a cache. `reasoning` is part of `output`.
+    None means that nothing was told, which is not the same as 0.
+    """
+
+    input: int | None = None
+    cache_read: int | None = None
+    cache_write_5m: int | None = None
+    cache_write_1h: int | None = None
+    output: int | None = None
+    reasoning: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """One row: what was asked, who answered, what it took, how it ended.
+
+    Attributes:
+        id: The request id that the client saw in `request-id`; unique.
+        started_at: When the request line was received; UTC, aware.
+        provider: The provider that answered; None if none was asked.
+        requested_model: The model the client named; None if the body was unusable.
+        model: The model that answered, as the provider names it; else the one that was asked for upstream.
+        route_reason: Why this provider (`ccr_asgi.routing.Reason`); None if none was asked.
+        agent_id, parent_agent_id, session_id: Claude Code's ids from its headers.
+        project: The project's folder name or label.
+        streamed: The client asked for `stream: true`.
+        status: The HTTP status the client got; None if it left before any.
+        outcome: ok, error, cancelled (the client left), truncated (the answer broke off or its end never came).
+        stop_reason: Anthropic's stop_reason.
+        error_type: Anthropic's error type, when the outcome is an error.
+        ttft_ms: Milliseconds to the first content; None if none came.
+        duration_ms: Milliseconds to the last byte.
+        attempts: Links of the fallback chain that were tried (1 = no fallback; 0 = no upstream contact).
+        resends: Times the request was sent again within a link.
+        estimated: The token counts are our own estimate.
+        subscription: The client's credential is a subscription's (billed 0).
+    """
+
+    id: str
+    started_at: datetime
+    provider: str | None
+    requested_model: str | None
+    model: str | None
+    route_reason: str | None
+    agent_id: str | None
+    parent_agent_id: str | None
+    session_id: str | None
+    project: str | None
+    streamed: bool
+    status: int | None
+    outcome: Outcome
+    stop_reason: str | None
+    error_type: str | None
+    tokens: Tokens
+    ttft_ms: float | None
+    duration_ms: float
+    attempts: int
+    resends: int
+    estimated: bool
+    subscription: bool

@@ -1,0 +1,45 @@
+"""JSON in and out, behind one seam.
+
+msgspec does the work; where it refuses what other JSON parsers take (lone surrogates, which Claude Code can send when
+it cuts a file in the middle of an emoji), the standard library has a second try.
+"""
+
+import json
+from typing import Any, NoReturn
+
+import msgspec
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder()
+
+
+def loads(data: bytes | str) -> Any:
+    """Parse one JSON document.
+
+    Raises:
+        ValueError: It is not JSON, not UTF-8, or nested too deeply; the message says where.
+    """
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _loads_slowly(data)
+
+
+def dumps(value: object) -> bytes:
+    """Write `value` as compact UTF-8 JSON; lone surrogates become escapes."""
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def _loads_slowly(data: bytes | str) -> Any:
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
