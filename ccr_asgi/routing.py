@@ -1,11 +1,29 @@
-"""Which provider and model serve a request: pure functions over the configuration."""
+"""Which provider and model serve a request: pure functions over the configuration.
 
+The tag rule comes from watching Claude Code: an agent's own prompt is the last `system` text, with the tag at its
+start or, below an intro of the author's, on a line of its own. The same characters also stand where they must not
+route: in messages, in tool descriptions, in files that were read, in the tail of a system text after a git log.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from ccr_asgi.config import Provider
+from ccr_asgi.errors import RequestError
 
 Reason = Literal["default", "tag", "model-pair", "model-name"]
+OnUnknown = Literal["refuse", "passthrough"]
+
+TAG_NAME = "CCR-SUBAGENT-MODEL"
+TAG_LINES = 10
+"""A tag on a line of its own counts within this many lines of its text."""
+
+_OPEN = f"<{TAG_NAME}>"
+_TAG = re.compile(rf"<{TAG_NAME}>(.*?)</{TAG_NAME}>")
+_FENCE = re.compile(r"\s*(`{3,}(?=[^`]*$)|~{3,})(.*)")  # CommonMark 0.31, section 4.5
+_MODEL_SUFFIX = re.compile(r"\[\w+\]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +40,169 @@ class Route:
     provider: Provider
     model: str | None
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tag that routes: where it stands in its text, and what it says (None: it is not closed on its line)."""
+
+    start: int
+    end: int
+    content: str | None
+
+
+def find_tag(system: object) -> Tag | None:
+    """The first tag that routes in a request's `system` field (a string, a list of blocks, or anything at all)."""
+    return next((tag for text in system_texts(system) for tag in _tags(text)), None)
+
+
+def strip_tag(text: str) -> str:
+    """`text`, one system text, without the tags that route; a line that held nothing else goes with its tag."""
+    for tag in reversed(list(_tags(text))):
+        before, after = text[: tag.start], text[tag.end :]
+        alone = not before.rpartition("\n")[2].strip() and (not after or after[0] in "\r\n")
+        text = before + (re.sub(r"\A\r?\n", "", after) if alone else after)
+    return text
+
+
+def system_texts(system: object) -> Iterator[str]:
+    """The texts of a `system` field, in order; whatever is not text is passed over."""
+    if isinstance(system, str):
+        yield system
+    elif isinstance(system, list):
+        for block in system:
+            if isinstance(block, dict) and block.get("type") == "text" and isinstance(block.get("text"), str):
+                yield block["text"]
+
+
+def _tags(text: str) -> Iterator[Tag]:
+    if _OPEN not in text:
+        return
+    first = len(text) - len(text.lstrip())
+    for start in _places(text, first):
+        if not text.startswith(_OPEN, start):
+            continue
+        line_end = text.find("\n", start) if "\n" in text[start:] else len(text)
+        match = _TAG.match(text, start, line_end)
+        if match is None:
+            yield Tag(start, line_end, None)
+        elif start == first or not text[match.end() : line_end].strip():
+            yield Tag(start, match.end(), match[1])
+
+
+def _places(text: str, first: int) -> Iterator[int]:
+    """Where a tag may begin: the first thing said, then the first thing of each early line outside a code fence."""
+    yield first
+    position = 0
+    fence = ""
+    for line in text.split("\n", TAG_LINES)[:TAG_LINES]:
+        start = position + len(line) - len(line.lstrip())
+        found = _FENCE.match(line)
+        if fence:
+            if found and found[1].startswith(fence) and not found[2].strip():
+                fence = ""
+        elif found:
+            fence = found[1]
+        elif start > first:
+            yield start
+        position += len(line) + 1
+
+
+def without_suffix(model: str) -> str:
+    """A model name without Claude Code's context suffix (`claude-sonnet-4-5[1m]`), which no provider knows."""
+    return _MODEL_SUFFIX.sub("", model)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """All that a decision needs.
+
+    Attributes:
+        providers: By name, in the order of the configuration.
+        default: Name of the provider that serves whatever asks for no other.
+        on_unknown: "refuse" answers 400 to a route that leads nowhere; "passthrough" sends it to the default.
+    """
+
+    providers: Mapping[str, Provider]
+    default: str = "anthropic"
+    on_unknown: OnUnknown = "refuse"
+
+    def resolve(self, model: str | None, tag: Tag | None = None) -> Route:
+        """The way to serve a request: a tag wins over the model's own name.
+
+        Raises:
+            RequestError: The tag or the model names no usable provider; the message names the valid choices.
+        """
+        default = Route(self.providers[self.default], None, "default")
+        try:
+            route = self._by_tag(tag) if tag is not None else self._by_model(model or "")
+            if route is not None:
+                self._require_credentials(route.provider)
+        except RequestError:
+            if self.on_unknown == "refuse":
+                raise
+            route = None
+        if route is None or (route.reason == "model-name" and route.provider is default.provider):
+            self._require_credentials(default.provider)
+            return default
+        return route
+
+    def _by_tag(self, tag: Tag) -> Route:
+        content = (tag.content or "").strip()
+        if not content:
+            raise RequestError(
+                f"The <{TAG_NAME}> tag in the agent's system prompt is "
+                f"{'empty' if tag.content is not None else 'not closed on its line'}. Write it on one line as "
+                f"{_OPEN}provider,model</{TAG_NAME}>. {self._choices()}"
+            )
+        provider, comma, model = content.partition(",")
+        if not comma:
+            provider, slash, model = content.partition("/")
+            if not slash or provider.strip() not in self.providers:
+                if route := self._by_name(content, "tag"):
+                    return route
+                if not slash:
+                    raise RequestError(
+                        f"The tag in the agent's system prompt says {content!r}, which is neither "
+                        f"'provider,model' nor a model listed under a provider. {self._choices()}"
+                    )
+        return self._pair(provider, model, content, "tag")
+
+    def _by_model(self, model: str) -> Route | None:
+        provider, comma, name = model.partition(",")
+        if comma:
+            return self._pair(provider, name, model, "model-pair")
+        return self._by_name(model, "model-name")
+
+    def _pair(self, provider_name: str, model: str, found: str, reason: Reason) -> Route:
+        provider_name, model = provider_name.strip(), without_suffix(model.strip())
+        if not provider_name or not model:
+            raise RequestError(f"{found!r} is not of the form 'provider,model'. {self._choices()}")
+        provider = self.providers.get(provider_name)
+        if provider is None:
+            raise RequestError(f"Unknown provider {provider_name!r} in {found!r}. {self._choices()}")
+        return Route(provider, model, reason)
+
+    def _by_name(self, model: str, reason: Reason) -> Route | None:
+        name = without_suffix(model)
+        listing = [p for p in self.providers.values() if name in p.models or model in p.models]
+        if len(listing) > 1:
+            names = ", ".join(f"'{provider.name},{name}'" for provider in listing)
+            raise RequestError(f"Model {name!r} is listed by several providers: say which one, with one of {names}.")
+        return Route(listing[0], name, reason) if listing else None
+
+    def _require_credentials(self, provider: Provider) -> None:
+        if provider.has_credential:
+            return
+        expected = f" ({provider.key_hint} gives none)" if provider.key_hint else ""
+        raise RequestError(
+            f"Provider {provider.name!r} has no key configured{expected}. Set providers.{provider.name}.apiKey in the "
+            f"configuration (any text for a server that needs none), or use another provider. {self._choices()}"
+        )
+
+    def _choices(self) -> str:
+        named = []
+        for provider in self.providers.values():
+            models = ", ".join(provider.models[:8]) + (", …" if len(provider.models) > 8 else "")
+            named.append(f"{provider.name} ({models})" if models else provider.name)
+        return "Configured providers: " + "; ".join(named) + "."

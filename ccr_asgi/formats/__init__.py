@@ -1,1 +1,11 @@
-"""The wire formats, by their kind."""
+"""The wire formats, by their kind.
+
+`anthropic` is not among them: it is the clients' own format, and nothing is converted.
+"""
+
+from collections.abc import Mapping
+
+from ccr_asgi.formats.base import Format
+from ccr_asgi.formats.openai_chat import FORMAT as OPENAI_CHAT
+
+FORMATS: Mapping[str, Format] = {OPENAI_CHAT.kind: OPENAI_CHAT}

@@ -41,11 +41,13 @@ class UsageExtra:
         served_model: The model name that the provider says it used; None if it said nothing.
         reasoning_tokens: Output tokens spent on reasoning, already part of the output tokens; None if not told.
         estimated: The token counts are our own estimate, since the provider sent none.
+        unsent: Anthropic's usage object of an answer that ended before it could be sent; None if it was sent.
     """
 
     served_model: str | None = None
     reasoning_tokens: int | None = None
     estimated: bool = False
+    unsent: dict[str, int] | None = None
 
 
 class StreamMachine(Protocol):
@@ -59,8 +61,11 @@ class StreamMachine(Protocol):
 
     failure: CcrError | None
     """The error that ended a stream which had already started; None as long as all is well."""
-    finished: bool
-    """`message_stop` or an error has been written; further input is ignored."""
+
+    @property
+    def finished(self) -> bool:
+        """`message_stop` or an error has been written; further input is ignored."""
+        ...
 
     def feed(self, chunk: bytes) -> bytes:
         """Take upstream bytes (decoded from their content encoding); return what is ready for the client."""
@@ -72,6 +77,10 @@ class StreamMachine(Protocol):
 
     def close(self) -> bytes:
         """The upstream's answer ended cleanly: return the rest. An end that came too early is an error."""
+        ...
+
+    def usage_so_far(self) -> dict[str, int]:
+        """Anthropic's usage object for what has come by now; for an answer that its client did not wait for."""
         ...
 
     def fail(self, error: CcrError) -> bytes:

@@ -1,0 +1,74 @@
+# Everything a person or a machine does here, one verb a line. `make help` lists them.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+CLAUDE := .cache/claude-code
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run install dev format lint typecheck layers test cov e2e bench docs build check clean
+
+help: ## what can be done
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: install ## serve on http://localhost:3456 (PORT=… for another), with all that it needs set up first
+	$(BIN)/ccr-asgi serve $(if $(PORT),--port $(PORT))
+
+install: $(VENV)/.installed ## the package in a virtual environment of its own
+
+dev: $(VENV)/.dev ## the same, with what the tests and checks need
+
+format: dev ## write the code in its one form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+lint: dev ## form, style, and imports that only go down
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/lint-imports --no-timings >/dev/null || $(BIN)/lint-imports
+
+typecheck: dev ## mypy, strict
+	$(BIN)/mypy
+
+test: dev ## all tests but those that need a browser or the real Claude Code
+	$(BIN)/pytest -n auto -m "not e2e"
+
+cov: dev ## the same, with branch coverage and its limits
+	$(BIN)/pytest -n auto -m "not e2e" --cov --cov-report=term
+	$(BIN)/coverage report --include='ccr_asgi/formats/*,ccr_asgi/wire/*' --fail-under=100
+
+e2e: dev $(CLAUDE)/.installed ## the real Claude Code against simulated providers
+	CI_E2E_REQUIRED=1 $(BIN)/pytest -m e2e
+
+bench: dev ## what the parts cost, as ratios measured in one run
+	$(BIN)/python benchmarks/transport.py
+
+docs: dev ## the tests that hold the documentation to the code
+	$(BIN)/pytest -n auto tests/docs
+
+build: dev ## wheel and sdist, in dist/
+	$(BIN)/python -m build
+
+check: lint typecheck cov ## everything that must be green before a commit
+
+clean: ## remove what was built, the virtual environment included
+	rm -rf $(VENV) .cache dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "ccr-asgi needs Python 3.11 or newer; none was found (set PYTHON=/path/to/python)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+$(CLAUDE)/.installed:
+	npm install --silent --no-fund --no-audit --force --prefix $(CLAUDE) @anthropic-ai/claude-code-linux-x64
+	@touch $@

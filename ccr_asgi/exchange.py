@@ -1,0 +1,173 @@
+"""The state of one request that the layers share, in `scope["ccr_asgi.exchange"]`.
+
+The outermost of our middlewares makes it, every other reads and writes its own fields. Who does what stands with each
+field; whatever is not named there is private to its layer.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from starlette.types import Receive, Scope, Send
+
+from ccr_asgi.asgi import ClientDisconnected, ErrorResponder, read_body, replay
+from ccr_asgi.errors import CcrError
+from ccr_asgi.formats.base import Conversion, UsageExtra
+from ccr_asgi.routing import Route, Tag
+
+logger = logging.getLogger(__name__)
+
+SCOPE_KEY = "ccr_asgi.exchange"
+MESSAGES_PATH = b"/v1/messages"
+COUNT_TOKENS_PATH = b"/v1/messages/count_tokens"
+
+
+def new_request_id() -> str:
+    """An id for `request-id`, unlike Anthropic's own so that a reader can tell who answered."""
+    return "req_ccr_" + secrets.token_hex(12)
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One request and its answer, from the first byte to the row.
+
+    Attributes:
+        request_id: Made here; in our own answers' `request-id`, and the row's id.
+        started_at: When the request came; UTC.
+        started_s: The same on `time.perf_counter`, for durations.
+        requested_model: `model` of the body. Written by TagExtraction; read by Routing and UsageCapture.
+        streamed: `stream` of the body. Written by TagExtraction; read by UsageCapture.
+        tag: The tag that routes. Written by TagExtraction; read by Routing.
+        session_id: Claude Code's session, by header or metadata. Written by TagExtraction; read by FormatConversion
+            and UsageCapture.
+        route: The link of the chain that is being tried. Written by Routing; read by all below it and UsageCapture.
+        attempts: Links tried so far. Written by Routing.
+        resends: Times a request was sent again within a link. Written by UpstreamApp, AuthInjection and
+            FormatConversion.
+        conversion: The conversion of this leg; None makes it a passthrough leg, whose target, headers and answers go
+            through as they are. Written by FormatConversion; read by AuthInjection and UpstreamApp.
+        usage_extra: What the Anthropic wire cannot carry. Written by FormatConversion; read by UsageCapture.
+        error: The error that the client was shown. Written by ErrorMiddleware; read by UsageCapture.
+        answered: The last byte of the answer has been handed to the server, though the upstream may still be open.
+            Written by FormatConversion; read by UpstreamApp.
+        disconnected: Set when the client has left. Written by `watch`; legs wait on it.
+    """
+
+    request_id: str = field(default_factory=new_request_id)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_s: float = field(default_factory=time.perf_counter)
+    requested_model: str | None = None
+    streamed: bool = False
+    tag: Tag | None = None
+    session_id: str | None = None
+    route: Route | None = None
+    attempts: int = 0
+    resends: int = 0
+    conversion: Conversion | None = None
+    usage_extra: UsageExtra = field(default_factory=UsageExtra)
+    error: CcrError | None = None
+    answered: bool = False
+    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
+    _body: bytes | None = None
+    _watcher: asyncio.Task[None] | None = None
+
+    async def body(self, receive: Receive) -> bytes:
+        """The client's whole body, read by the first that asks; from then on the client's leaving is watched.
+
+        Raises:
+            ClientDisconnected: The client left before its end.
+        """
+        if self._body is None:
+            self._body = await read_body(receive)
+            self.watch(receive)
+        return self._body
+
+    def replay(self, body: bytes) -> Receive:
+        """A fresh `receive` for one leg: `body` whole, then a wait for the client's leaving."""
+        return replay(body, self._wait_for_disconnect)
+
+    def watch(self, receive: Receive) -> None:
+        """Watch `receive`, whose body is spent, for the client's leaving; only the first call counts.
+
+        There is one such task for each request since no server promises that `receive` may be awaited twice at once.
+        """
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch(receive))
+
+    def end(self) -> None:
+        """Stop watching: the exchange is over. Called by whoever made it."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    async def _watch(self, receive: Receive) -> None:
+        with suppress(Exception):  # a server's failing `receive` tells nothing; the answer goes on
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            if not self.answered:  # servers also report a disconnect after a complete answer
+                self.disconnected.set()
+
+    async def _wait_for_disconnect(self) -> dict[str, str]:
+        await self.disconnected.wait()
+        return {"type": "http.disconnect"}
+
+
+def get_exchange(scope: Scope) -> Exchange:
+    """The exchange of a request that one of our middlewares has already seen.
+
+    Raises:
+        LookupError: None has: put one of them (UsageCaptureMiddleware, say) around this app.
+    """
+    exchange = scope.get(SCOPE_KEY)
+    if not isinstance(exchange, Exchange):
+        raise LookupError("no ccr_asgi middleware has seen this request")
+    return exchange
+
+
+def ensure_exchange(scope: Scope) -> tuple[Scope, Exchange, bool]:
+    """The request's exchange, made if need be: the scope that holds it, itself, and whether it was made here."""
+    exchange = scope.get(SCOPE_KEY)
+    if isinstance(exchange, Exchange):
+        return scope, exchange, False
+    exchange = Exchange()
+    return {**scope, SCOPE_KEY: exchange}, exchange, True
+
+
+Layer = Callable[[Scope, Receive, Send, Exchange], Awaitable[None]]
+
+
+async def with_exchange(layer: Layer, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run one layer with the request's exchange.
+
+    The layer that had to make the exchange is the outermost of ours, so it also renders what is raised below it: each
+    middleware works alone.
+    """
+    scope, exchange, made = ensure_exchange(scope)
+    if not made:
+        await layer(scope, receive, send, exchange)
+        return
+    try:
+        await render_errors(layer, scope, receive, send, exchange)
+    finally:
+        exchange.end()
+
+
+async def render_errors(layer: Layer, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+    """Run `layer` and tell the client of whatever it raises, in Anthropic's form."""
+    responder = ErrorResponder(send, exchange.request_id)
+    try:
+        await layer(scope, receive, responder.send, exchange)
+    except ClientDisconnected:
+        exchange.disconnected.set()
+    except CcrError as error:
+        exchange.error = error
+        if not exchange.disconnected.is_set():
+            await responder.render(error)
+    except Exception:
+        logger.exception("Request %s failed by a defect of ours", exchange.request_id)
+        exchange.error = CcrError("The proxy failed on this request; its log has the details.")
+        await responder.render(exchange.error)

@@ -1,0 +1,99 @@
+"""Chat Completions, the wire format of Cerebras and of every OpenAI-compatible endpoint."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ccr_asgi.config import Provider
+from ccr_asgi.errors import CcrError, RawHeaders, RequestError
+from ccr_asgi.formats.base import ConversionContext, UpstreamRequest, UsageExtra
+from ccr_asgi.formats.count_tokens import count_request
+from ccr_asgi.formats.openai_chat_request import convert
+from ccr_asgi.formats.openai_chat_stream import ChatStream
+from ccr_asgi.formats.openai_errors import from_http
+from ccr_asgi.routing import Route
+from ccr_asgi.wire import json_codec
+
+logger = logging.getLogger(__name__)
+
+SECRET_CHARS = 8
+"""Header values shorter than this are no secrets, and blanking them out would maim a message."""
+
+
+class OpenAiChat:
+    """The Chat Completions format."""
+
+    kind = "openai-chat"
+
+    def begin(self, body: dict[str, Any], route: Route, context: ConversionContext) -> "ChatConversion":
+        """Convert a client's request; see `Format.begin`."""
+        return ChatConversion(body, route, context)
+
+    def count_tokens(self, body: dict[str, Any], route: Route) -> int:
+        """Estimate a request's input tokens; see `Format.count_tokens`."""
+        with _shallow_enough():
+            return count_request(body)
+
+
+class ChatConversion:
+    """One request's conversion; see `Conversion`."""
+
+    def __init__(self, body: dict[str, Any], route: Route, context: ConversionContext) -> None:
+        """Convert `body`; raises RequestError if it cannot be."""
+        with _shallow_enough():
+            converted = convert(body, route)
+            payload = json_codec.dumps(converted.body)
+        for note in converted.notes:
+            logger.info("%s,%s: %s", route.provider.name, converted.body.get("model"), note)
+        self.request = UpstreamRequest(payload, _headers(route.provider))
+        self.extra = UsageExtra()
+        self._client_body = body
+        self._model = converted.model
+        self._streamed = converted.streamed
+        self._tool_names = converted.tool_names
+        self._provider = route.provider
+        self._context = context
+
+    def stream(self, content_type: str) -> ChatStream:
+        """A machine for an answer with a 2xx status."""
+        return ChatStream(
+            context=self._context,
+            provider=self._provider.name,
+            model=self._model,
+            streamed=self._streamed,
+            content_type=content_type,
+            tool_names=self._tool_names,
+            estimate_input_tokens=lambda: count_request(self._client_body),
+            extra=self.extra,
+            secrets=_secrets(self._provider),
+        )
+
+    def error(self, status: int, headers: RawHeaders, body: bytes) -> CcrError:
+        """What the client shall see of an answer that is not 2xx."""
+        return from_http(self._provider.name, status, headers, body, secrets=_secrets(self._provider))
+
+    def retry(self, error: CcrError) -> UpstreamRequest | None:
+        """Nothing: a Chat Completions request has no other form that could succeed."""
+        return None
+
+
+def _headers(provider: Provider) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.lower().encode(), value.encode()) for name, value in provider.quirks.headers.items())
+
+
+def _secrets(provider: Provider) -> tuple[str, ...]:
+    values = [provider.api_key or "", *(value for _, value in provider.headers), *provider.quirks.headers.values()]
+    return tuple(value for value in values if len(value) >= SECRET_CHARS)
+
+
+@contextmanager
+def _shallow_enough() -> Iterator[None]:
+    """Turn the exhaustion of the stack by a deeply nested body into its refusal."""
+    try:
+        yield
+    except RecursionError:
+        raise RequestError("body: found JSON nested too deeply; accepted: some hundreds of levels.") from None
+
+
+FORMAT = OpenAiChat()

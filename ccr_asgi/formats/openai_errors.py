@@ -1,0 +1,215 @@
+"""What a provider's refusal becomes for an Anthropic client; docs/wire-formats.md has the table.
+
+Providers agree on little: OpenAI nests the error, Cerebras and others send it flat, some answer with FastAPI's
+`detail`, some with a page of HTML. The client is shown the provider's own words, shortened, without HTML and without keys.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from ccr_asgi.errors import SHOWN_CHARS, ProviderError, RawHeaders
+from ccr_asgi.wire.json_codec import loads
+
+STATUSES: Mapping[int, int] = {
+    400: 400,
+    401: 401,
+    402: 402,
+    403: 403,
+    404: 404,
+    408: 504,
+    413: 413,
+    422: 400,
+    429: 429,
+    503: 529,
+    504: 504,
+    529: 529,
+}
+"""The status that the client gets for a provider's; any other 4xx is a 400, anything else a 502."""
+
+NOT_MENDED_BY_RETRY = frozenset({401, 402, 403})
+
+CODES: Mapping[str, int] = {
+    "authentication_error": 401,
+    "insufficient_quota": 429,
+    "invalid_api_key": 401,
+    "invalid_request_error": 400,
+    "model_not_found": 404,
+    "not_found_error": 404,
+    "overloaded_error": 529,
+    "permission_error": 403,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "request_quota_exceeded": 429,
+    "service_unavailable": 529,
+    "timeout": 504,
+    "token_quota_exceeded": 429,
+    "too_many_requests_error": 429,
+}
+"""Status for the `code` or `type` of an error object that comes without one, inside a stream or a 200."""
+
+_CONTEXT = re.compile(
+    r"context_length_exceeded|maximum context length|reduce the length|context window|too many tokens"
+    r"|prompt is too long",
+    re.IGNORECASE,
+)
+_MAXIMUM = re.compile(
+    r"(?:maximum context length (?:is|of)|limit (?:is|of)|maximum(?: of)?|at most|>)\s*:?\s*([\d,_]{3,})", re.IGNORECASE
+)
+_NUMBER = re.compile(r"\d[\d,_]{2,}")
+_QUOTA = re.compile(r"insufficient_quota|billing_hard_limit|exceeded your current quota", re.IGNORECASE)
+_TRY_AGAIN = re.compile(r"(?:try again|retry) (?:in|after) ((?:\d+(?:\.\d+)?\s*(?:ms|s|m|h)[a-z]*\s*)+)", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)", re.IGNORECASE)
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_KEY = re.compile(r"\b(?:sk|csk|pk|gsk|xai|key|api)[-_][\w-]{8,}|(?i:bearer)\s+[\w.~+/=-]{8,}")
+_HTML = re.compile(r"^\s*<|<html|<!doctype", re.IGNORECASE)
+
+
+def from_http(
+    provider: str,
+    status: int,
+    headers: RawHeaders,
+    body: bytes,
+    *,
+    secrets: Sequence[str] = (),
+    now: datetime | None = None,
+) -> ProviderError:
+    """The error for an answer that is not 2xx.
+
+    Args:
+        provider: The provider's name, which the message begins with.
+        status: Its HTTP status.
+        headers: Its header fields, for the time to wait.
+        body: Its first 64 KB.
+        secrets: Texts that are blanked out of the message, whatever they look like.
+        now: The time that an HTTP date is compared with; by default the present.
+    """
+    found = {name.lower(): value.decode("latin-1") for name, value in headers}
+    text = _message(_parsed(body)) or _plain(body)
+    return _error(
+        provider,
+        STATUSES.get(status, 400 if 400 <= status < 500 else 502),
+        text or f"The provider answered with status {status}.",
+        marks=body.decode("utf-8", "replace"),
+        wait_s=_wait_s(found, now) if status in (429, 503, 529) else None,
+        secrets=secrets,
+    )
+
+
+def from_event(provider: str, error: object, *, secrets: Sequence[str] = ()) -> ProviderError:
+    """The error for an error object inside a stream, or for a 200 whose body is one."""
+    details = error.get("error", error) if isinstance(error, dict) else error
+    status = 502
+    if isinstance(details, dict):
+        named = [details.get(key) for key in ("status_code", "status", "code", "type")]
+        status = next((found for found in map(_status_of, named) if found is not None), 502)
+    text = _message(error) or (error if isinstance(error, str) else "") or "The provider reported an error."
+    return _error(provider, status, text, marks=str(error), wait_s=None, secrets=secrets)
+
+
+def _status_of(named: object) -> int | None:
+    if isinstance(named, str):
+        named = CODES.get(named) or (int(named) if named.isascii() and named.isdigit() else None)
+    if isinstance(named, int) and 400 <= named < 600:
+        return STATUSES.get(named, 400 if named < 500 else 502)
+    return None
+
+
+def _error(
+    provider: str, status: int, text: str, *, marks: str, wait_s: float | None, secrets: Sequence[str]
+) -> ProviderError:
+    if status in (400, 413, 502) and _CONTEXT.search(marks):
+        return ProviderError(_too_long(text), status=400)
+    should_retry = None
+    if status in NOT_MENDED_BY_RETRY or (status == 429 and _QUOTA.search(marks)):
+        should_retry = False
+    if status == 429 and wait_s is None:
+        wait_s = _asked_wait_s(marks)
+    shown = f"{provider}: {_without_secrets(text, secrets)}"
+    if len(shown) > SHOWN_CHARS:
+        shown = shown[: SHOWN_CHARS - 1] + "…"
+    return ProviderError(shown, status=status, retry_after_s=wait_s, should_retry=should_retry)
+
+
+def _too_long(text: str) -> str:
+    """The wording that Claude Code knows, with the provider's numbers where it tells them."""
+    numbers = [int(re.sub(r"[,_]", "", number)) for number in _NUMBER.findall(text)]
+    maximum = _MAXIMUM.search(text)
+    limit = int(re.sub(r"[,_]", "", maximum[1])) if maximum else (min(numbers) if len(numbers) > 1 else None)
+    larger = [number for number in numbers if limit is not None and number > limit]
+    if limit is not None and larger:
+        return f"prompt is too long: {larger[0]} tokens > {limit} maximum"
+    if limit is not None:
+        return f"prompt is too long: {limit + 1} tokens > {limit} maximum"
+    return "prompt is too long: the model's context is smaller than the conversation"
+
+
+def _parsed(body: bytes) -> object:
+    try:
+        return loads(body)
+    except ValueError:
+        return None
+
+
+def _message(value: object) -> str:
+    """The text of an error document: error.message, error, message, detail, whichever comes first."""
+    if isinstance(value, list) and value:  # FastAPI's validation errors; Gemini's list of one
+        value = value[0]
+    if not isinstance(value, dict):
+        return ""
+    for key in ("error", "message", "detail", "msg"):
+        found: Any = value.get(key)
+        text = found if isinstance(found, str) else _message(found)
+        if text.strip():
+            return text.strip()
+    return ""
+
+
+def _plain(body: bytes) -> str:
+    """A body that is neither JSON nor HTML."""
+    text = body.decode("utf-8", "replace").strip()
+    return "" if _HTML.search(text[:1000]) or text.startswith(("{", "[")) else text
+
+
+def _without_secrets(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    text = _KEY.sub("***", text)
+    return " ".join(text.split()) if not text.isprintable() else text
+
+
+def _wait_s(headers: Mapping[bytes, str], now: datetime | None) -> float | None:
+    """Seconds to wait: `retry-after` as a number or a date, else the latest of `x-ratelimit-reset-*`."""
+    value = headers.get(b"retry-after", "").strip()
+    if value:
+        try:
+            return max(0.0, float(value))
+        except ValueError:
+            pass
+        try:
+            return max(0.0, (parsedate_to_datetime(value) - (now or datetime.now(UTC))).total_seconds())
+        except (ValueError, TypeError):
+            pass
+    exhausted = [
+        _duration_s(value)
+        for name, value in headers.items()
+        if name.startswith(b"x-ratelimit-reset")
+        and headers.get(name.replace(b"reset", b"remaining"), "0") in ("0", "0.0")
+    ]
+    return max((wait for wait in exhausted if wait is not None), default=None)
+
+
+def _asked_wait_s(text: str) -> float | None:
+    match = _TRY_AGAIN.search(text)
+    return _duration_s(match[1]) if match else None
+
+
+def _duration_s(text: str) -> float | None:
+    """Seconds of "11.054" (Cerebras), "6m0s" or "17ms" (OpenAI)."""
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        parts = _DURATION.findall(text)
+        return sum(float(number) * _UNITS_S[unit.lower()] for number, unit in parts) if parts else None

@@ -1,0 +1,224 @@
+"""Anthropic's wire format outside, the provider's inside."""
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ccr_asgi.asgi import Headers, raw_path, send_json, with_body_length, with_headers
+from ccr_asgi.config import Kind, Provider
+from ccr_asgi.errors import CcrError, RequestError, UpstreamError, to_sse_event
+from ccr_asgi.exchange import COUNT_TOKENS_PATH, Exchange, with_exchange
+from ccr_asgi.formats import FORMATS, anthropic
+from ccr_asgi.formats.base import Conversion, ConversionContext, Format, StreamMachine, UpstreamRequest
+from ccr_asgi.routing import Route
+from ccr_asgi.wire.decompress import Decoder, decoder
+from ccr_asgi.wire.json_codec import dumps, loads
+
+HOLD_S = 60.0
+"""Seconds that the 200 of a stream waits for a first real event, so that an early failure can still be a status."""
+PING_S = 10.0
+"""Seconds without a byte for the client after which it gets a `ping`."""
+
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+
+_USER_AGENT = b"ccr-asgi"
+
+
+class FormatConversionMiddleware:
+    """Converts requests to the wire format of their provider, and the answers back.
+
+    Args:
+        app: The layers below.
+        kind: The wire format, a key of `ccr_asgi.formats.FORMATS`, or "anthropic", which changes nothing but the model
+            name and the tag of a request that was routed by them. A value, or a callable on the exchange.
+
+    A stream's 200 is held until the first real event. A failure before it is raised; afterwards the stream ends in
+    `event: error`. count_tokens for a converted model is a local estimate.
+    """
+
+    def __init__(self, app: ASGIApp, *, kind: Kind | Callable[[Exchange], Kind]) -> None:
+        self.app = app
+        self._kind = kind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        await with_exchange(self._convert, scope, receive, send)
+
+    async def _convert(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        kind = self._kind(exchange) if callable(self._kind) else self._kind
+        if kind == "anthropic":
+            await self._pass(scope, receive, send, exchange)
+            return
+        if kind not in FORMATS:
+            raise RequestError(
+                f"This version cannot convert to {kind!r}; it can convert to {', '.join(map(repr, FORMATS))}."
+            )
+        body = _json_object(await exchange.body(receive))
+        exchange.streamed = body.get("stream") is True
+        route = exchange.route or _route_of(kind, body)
+        if raw_path(scope) == COUNT_TOKENS_PATH:
+            tokens = FORMATS[kind].count_tokens(body, route)
+            await send_json(send, {"input_tokens": tokens}, request_id=exchange.request_id)
+            return
+        conversion = begin(FORMATS[kind], body, route, exchange)
+        await self._exchange_messages(conversion, scope, send, exchange)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        route = exchange.route
+        if route is not None and route.model is not None:
+            rewritten = anthropic.rewrite(
+                _json_object(await exchange.body(receive)), route, own_key=not route.provider.passthrough
+            )
+            body = dumps(rewritten)
+            receive = exchange.replay(body)
+            scope = with_headers(scope, with_body_length(scope["headers"], body))
+        await self.app(scope, receive, send)
+
+    async def _exchange_messages(self, conversion: Conversion, scope: Scope, send: Send, exchange: Exchange) -> None:
+        request: UpstreamRequest | None = conversion.request
+        exchange.conversion = conversion
+        exchange.usage_extra = conversion.extra
+        while request is not None:
+            answer = _Answer(send, conversion, exchange)
+            headers = _upstream_headers(request, streamed=exchange.streamed)
+            try:
+                await self.app(with_headers(scope, headers), exchange.replay(request.body), answer.send)
+                answer.end()
+                return
+            except CcrError as error:
+                failure = _provider_failure(error, conversion)
+                if answer.started:
+                    await answer.fail(failure)
+                    return
+                request = conversion.retry(failure)
+                if request is None:
+                    raise failure from error
+                exchange.resends += 1
+
+
+class _Answer:
+    """One upstream answer on its way through the conversion; holds the response's start back (R6)."""
+
+    def __init__(self, send: Send, conversion: Conversion, exchange: Exchange) -> None:
+        self._send = send
+        self._conversion = conversion
+        self._exchange = exchange
+        self._decoder: Decoder | None = None
+        self._machine: StreamMachine | None = None
+        self._begun_s = self._sent_s = time.monotonic()
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        """Take one message of the layers below; raises what the machine makes of a bad answer."""
+        if message["type"] == "http.response.start":
+            headers = {name.lower(): str(value, "latin-1") for name, value in message["headers"]}
+            self._machine = self._conversion.stream(headers.get(b"content-type", ""))
+            self._decoder = decoder(headers.get(b"content-encoding", ""))
+        elif self._machine is None:
+            await self._ping()
+        elif not self._exchange.answered:
+            out = self._read(self._machine, message.get("body", b""), more=message.get("more_body", False))
+            if out or self._machine.finished:
+                self._exchange.error = self._machine.failure
+                await self._emit(out, last=self._machine.finished)
+            else:
+                await self._ping()
+
+    async def fail(self, error: CcrError) -> None:
+        """End a stream that has begun with `event: error`."""
+        if self._exchange.answered:
+            return
+        self._exchange.error = error
+        try:
+            if self._machine is None:
+                raise error
+            out = self._machine.fail(error)
+        except CcrError as unsaid:  # nothing but pings has come out so far: there is no block to close
+            out = to_sse_event(unsaid, self._exchange.request_id)
+        await self._emit(out, last=True)
+
+    def end(self) -> None:
+        """Keep what is known of an answer that its client did not wait for."""
+        if self._machine is not None and not self._exchange.answered:
+            self._exchange.usage_extra.unsent = self._machine.usage_so_far()
+
+    def _read(self, machine: StreamMachine, chunk: bytes, *, more: bool) -> bytes:
+        assert self._decoder is not None
+        out = b"".join([machine.feed(piece) for piece in self._decoder.feed(chunk)]) if chunk else b""
+        if not more:
+            self._decoder.close()
+        return out + machine.close() if machine.finished or not more else out
+
+    async def _ping(self) -> None:
+        """Keep the client waiting for a silent provider; a held-back 200 goes out at last when that takes long."""
+        now_s = time.monotonic()
+        if not self._exchange.streamed or now_s - self._sent_s < PING_S:
+            return
+        if self.started or now_s - self._begun_s >= HOLD_S:
+            await self._emit(PING if self._machine is None else self._machine.idle())
+
+    async def _emit(self, out: bytes, *, last: bool = False) -> None:
+        self._sent_s = time.monotonic()
+        if not self.started:
+            self.started = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers(out)})
+        if last:
+            self._exchange.answered = True
+        await self._send({"type": "http.response.body", "body": out, "more_body": not last})
+
+    def _headers(self, first: bytes) -> Headers:
+        headers = [(b"request-id", self._exchange.request_id.encode("ascii"))]
+        if self._exchange.streamed:
+            headers += [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+        else:
+            headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(first))]
+        return headers
+
+
+def begin(format_: Format, body: dict[str, Any], route: Route, exchange: Exchange) -> Conversion:
+    """Start the conversion of one request."""
+    context = ConversionContext(message_id="msg_ccr_" + secrets.token_hex(12), session_id=exchange.session_id)
+    return format_.begin(body, route, context)
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    try:
+        body = loads(data)
+    except ValueError as error:
+        raise RequestError(f"The request body is not JSON: {str(error)[:200]}.") from None
+    if not isinstance(body, dict):
+        raise RequestError(f"The request body is a JSON {type(body).__name__}; it must be an object.")
+    return body
+
+
+def _route_of(kind: Kind, body: dict[str, Any]) -> Route:
+    """The route when no RoutingMiddleware stands above: the client's own model at a provider without quirks."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise RequestError("`model` is missing: it must be a non-empty string.")
+    return Route(Provider(name=kind, kind=kind, base_url=""), model, "default")
+
+
+def _upstream_headers(request: UpstreamRequest, *, streamed: bool) -> Headers:
+    """All that a provider gets to see: nothing of the client's."""
+    return [
+        (b"content-type", b"application/json"),
+        (b"accept", b"text/event-stream" if streamed else b"application/json"),
+        (b"accept-encoding", b"identity"),
+        (b"user-agent", _USER_AGENT),
+        *request.headers,
+        (b"content-length", b"%d" % len(request.body)),
+    ]
+
+
+def _provider_failure(error: CcrError, conversion: Conversion) -> CcrError:
+    """What the client is shown: a refusal in the conversion's words, anything else as it was raised."""
+    if isinstance(error, UpstreamError) and error.upstream_status is not None:
+        return conversion.error(error.upstream_status, error.headers, error.body)
+    return error

@@ -1,0 +1,219 @@
+"""Who may talk to us, and in what form: checked before anything else, on every route, under every server."""
+
+import base64
+import hmac
+import ipaddress
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ccr_asgi.asgi import header, raw_path, send_error, with_headers
+from ccr_asgi.errors import (
+    AuthenticationError,
+    CcrError,
+    HeadersTooLarge,
+    PermissionDenied,
+    RequestError,
+    RequestTooLarge,
+    UnsupportedEncoding,
+)
+from ccr_asgi.exchange import new_request_id
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+KEY_HEADER = b"x-ccr-key"
+
+
+class GuardMiddleware:
+    """Refuses foreign hosts, foreign origins, unknown peers, and requests whose framing or size is not acceptable.
+
+    Args:
+        app: The layers below.
+        allowed_hosts: Host names (no port) beside localhost, 127.0.0.1 and [::1]; "*" hands the check to the host
+            app. The defence against DNS rebinding.
+        proxy_keys: Keys by the name of their owner. A peer that is not on this machine needs one, in `x-ccr-key`, or
+            on our pages as the password of HTTP Basic; with none configured such peers are refused.
+        max_body_bytes: Longest request body, declared or counted.
+        max_header_bytes: Largest sum of all header names and values; servers differ here, so it is checked again.
+        pages: Path prefixes of pages for people, where a link from a sister site may lead.
+
+    Refusals are rendered here, since nothing of ours stands above. `x-ccr-key` never goes on.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        allowed_hosts: Iterable[str] = (),
+        proxy_keys: Mapping[str, str] | None = None,
+        max_body_bytes: int = 32 * 1024 * 1024,
+        max_header_bytes: int = 64 * 1024,
+        pages: tuple[str, ...] = ("/dashboard",),
+    ) -> None:
+        self.app = app
+        self._hosts = LOCAL_HOSTS | {host.lower() for host in allowed_hosts}
+        self._keys = [key.encode("utf-8") for key in (proxy_keys or {}).values()]
+        self._max_body_bytes = max_body_bytes
+        self._max_header_bytes = max_header_bytes
+        self._pages = tuple(prefix.encode("ascii") for prefix in pages)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            self._check(scope)
+        except CcrError as error:
+            ask = [(b"www-authenticate", b'Basic realm="ccr-asgi"')] if isinstance(error, _PasswordWanted) else []
+            await send_error(send, error, new_request_id(), extra=ask)
+            return
+        if header(scope, KEY_HEADER) is not None:
+            scope = with_headers(scope, [pair for pair in scope["headers"] if pair[0] != KEY_HEADER])
+        await self.app(scope, _Counted(receive, self._max_body_bytes), send)
+
+    def _check(self, scope: Scope) -> None:
+        check_framing(scope)
+        size = sum(len(name) + len(value) for name, value in scope["headers"])
+        if size > self._max_header_bytes:
+            raise HeadersTooLarge(
+                f"The request's header fields are {size} bytes long; at most {self._max_header_bytes} are taken."
+            )
+        self._check_host(scope)
+        self._check_origin(scope)
+        self._check_peer(scope)
+        self._check_body(scope)
+
+    def _check_host(self, scope: Scope) -> None:
+        if "*" in self._hosts:
+            return
+        found = header(scope, b"host") or ""
+        if _without_port(found).lower() not in self._hosts:
+            raise PermissionDenied(
+                f"The host {found!r:.200} is not one of {', '.join(sorted(self._hosts))}. If it is yours, add it to "
+                "allowedHosts in the configuration (allowed_hosts= of GuardMiddleware)."
+            )
+
+    def _check_origin(self, scope: Scope) -> None:
+        origin = header(scope, b"origin")
+        if origin is not None and _authority(origin) != (header(scope, b"host") or "").lower():
+            raise PermissionDenied(f"Requests from pages of another origin ({origin!r:.200}) are refused.")
+        site = header(scope, b"sec-fetch-site")
+        if site == "cross-site" or (site == "same-site" and not self._is_visit(scope)):
+            raise PermissionDenied(f"Requests from other sites' pages (Sec-Fetch-Site: {site}) are refused.")
+
+    def _is_visit(self, scope: Scope) -> bool:
+        """Whether a person follows a link to one of our pages."""
+        return (
+            scope["method"] == "GET"
+            and header(scope, b"sec-fetch-mode") == "navigate"
+            and header(scope, b"sec-fetch-dest") == "document"
+            and raw_path(scope).startswith(self._pages)
+        )
+
+    def _check_peer(self, scope: Scope) -> None:
+        if _is_local(scope.get("client")) or self._has_key(scope):
+            return
+        if self._keys and raw_path(scope).startswith(self._pages):
+            raise _PasswordWanted("Give a proxy key as the password.")
+        advice = "Send a proxy key in x-ccr-key." if self._keys else "Configure proxyKeys to let other machines in."
+        raise PermissionDenied(f"Only this machine may use the proxy without a key. {advice}")
+
+    def _has_key(self, scope: Scope) -> bool:
+        given = header(scope, KEY_HEADER)
+        if given is None and raw_path(scope).startswith((*self._pages, b"/api/usage")):
+            given = _basic_password(header(scope, b"authorization") or "")
+        if given is None:
+            return False
+        # Every key is compared, so that the time tells nothing about which one was close.
+        found = [hmac.compare_digest(given.encode("latin-1", "replace"), key) for key in self._keys]
+        return any(found)
+
+    def _check_body(self, scope: Scope) -> None:
+        encoding = header(scope, b"content-encoding")
+        if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+            raise UnsupportedEncoding(f"The body is compressed ({encoding!r:.50}); send it as it is.")
+        length = header(scope, b"content-length")
+        if length is not None and int(length) > self._max_body_bytes:
+            raise _too_large(self._max_body_bytes)
+
+
+class _PasswordWanted(AuthenticationError):
+    """A browser asks its user for the key when it sees this."""
+
+
+class _Counted:
+    """A `receive` that ends with an error when more comes than was allowed."""
+
+    def __init__(self, receive: Receive, limit_bytes: int) -> None:
+        self._receive = receive
+        self._limit_bytes = limit_bytes
+        self._read_bytes = 0
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._read_bytes += len(message.get("body", b""))
+        if self._read_bytes > self._limit_bytes:
+            raise _too_large(self._limit_bytes)
+        return message
+
+
+def check_framing(scope: Scope) -> None:
+    """Refuse what two HTTP implementations could read differently (request smuggling, RFC 9112, section 6.3).
+
+    Raises:
+        RequestError: Several Host, Content-Length or Transfer-Encoding fields, both of the latter, or a length that
+            is not a number.
+    """
+    names = [name for name, _ in scope["headers"]]
+    for name in (b"host", b"content-length", b"transfer-encoding"):
+        if names.count(name) > 1:
+            raise RequestError(f"The request has several {str(name, 'ascii')} fields; exactly one is accepted.")
+    length = header(scope, b"content-length")
+    if length is None:
+        return
+    if b"transfer-encoding" in names:
+        raise RequestError("The request has both content-length and transfer-encoding; exactly one is accepted.")
+    if not (length.isascii() and length.isdigit()) or len(length) > 18:
+        raise RequestError(f"content-length is {length!r:.50}; it must be a number of bytes.")
+
+
+def _too_large(limit_bytes: int) -> RequestTooLarge:
+    return RequestTooLarge(
+        f"The request body is over {limit_bytes} bytes, the limit of this proxy (limits.bodyMb in the configuration)."
+    )
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+def _authority(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def _is_local(client: object) -> bool:
+    """Whether the peer is on this machine; a Unix socket has no address, and is."""
+    if not isinstance(client, list | tuple) or not client or not client[0]:
+        return True
+    try:
+        address = ipaddress.ip_address(client[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def _basic_password(authorization: str) -> str | None:
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(token.strip(), validate=True).decode("latin-1").partition(":")[2]
+    except ValueError:
+        return None

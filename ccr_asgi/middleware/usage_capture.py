@@ -1,0 +1,155 @@
+"""One row for every Messages request, whatever becomes of it."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ccr_asgi.asgi import header, raw_path
+from ccr_asgi.exchange import MESSAGES_PATH, Exchange, with_exchange
+from ccr_asgi.usage.accumulator import UsageAccumulator
+from ccr_asgi.usage.record import Outcome, Tokens, UsageRecord
+
+logger = logging.getLogger(__name__)
+
+Sink = Callable[[UsageRecord], None]
+
+
+class UsageCaptureMiddleware:
+    """Reads usage out of what the client is sent, and hands one `UsageRecord` to `sink` at the end.
+
+    Args:
+        app: The layers below.
+        sink: Takes the record; called once for each POST to /v1/messages, synchronously and without a wait. It must
+            not block; whatever it raises is logged and disturbs nothing.
+
+    Bytes are forwarded first and looked at afterwards, and never changed; no answer is buffered for this but one JSON
+    message (up to 16 MB).
+    """
+
+    def __init__(self, app: ASGIApp, *, sink: Sink) -> None:
+        self.app = app
+        self._sink = sink
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        await with_exchange(self._capture, scope, receive, send)
+
+    async def _capture(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        if scope["method"] != "POST" or raw_path(scope) != MESSAGES_PATH:
+            await self.app(scope, receive, send)
+            return
+        observer = _Observer(send, exchange)
+        try:
+            await self.app(scope, receive, observer.send)
+        finally:
+            try:
+                self._sink(observer.record(scope))
+            except Exception:
+                logger.exception("The usage of request %s was lost", exchange.request_id)
+
+
+class _Observer:
+    """Watches one answer go by."""
+
+    def __init__(self, send: Send, exchange: Exchange) -> None:
+        self._send = send
+        self._exchange = exchange
+        self._accumulator: UsageAccumulator | None = None
+        self._status: int | None = None
+        self._complete = False
+        self._first_content_s: float | None = None
+
+    async def send(self, message: Message) -> None:
+        await self._send(message)
+        try:
+            self._observe(message)
+        except Exception:
+            logger.exception("The answer to request %s could not be read for its usage", self._exchange.request_id)
+            self._accumulator = None
+
+    def _observe(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            if self._accumulator is not None and (body := message.get("body", b"")):
+                self._accumulator.feed(body)
+                if self._first_content_s is None and self._accumulator.content_seen:
+                    self._first_content_s = time.perf_counter()
+            self._complete = not message.get("more_body", False)
+        elif message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = {name.lower(): str(value, "latin-1") for name, value in message.get("headers", ())}
+            self._accumulator = UsageAccumulator(headers.get(b"content-type", ""), headers.get(b"content-encoding"))
+
+    def record(self, scope: Scope) -> UsageRecord:
+        exchange, usage = self._exchange, self._accumulator
+        if usage is not None:
+            usage.close()
+        route, extra = exchange.route, exchange.usage_extra
+        tokens = usage.tokens if usage is not None else Tokens()
+        if extra.unsent is not None:
+            tokens = Tokens(
+                input=extra.unsent["input_tokens"],
+                cache_read=extra.unsent["cache_read_input_tokens"],
+                output=extra.unsent["output_tokens"],
+            )
+        if extra.reasoning_tokens is not None:
+            tokens = replace(tokens, reasoning=extra.reasoning_tokens)
+        outcome = self._outcome()
+        asked = (route.model if route else None) or exchange.requested_model
+        return UsageRecord(
+            id=exchange.request_id,
+            started_at=exchange.started_at,
+            provider=route.provider.name if route else None,
+            requested_model=exchange.requested_model,
+            model=extra.served_model or (usage.model if usage else None) or asked,
+            route_reason=route.reason if route else None,
+            agent_id=header(scope, b"x-claude-code-agent-id"),
+            parent_agent_id=header(scope, b"x-claude-code-parent-agent-id"),
+            session_id=exchange.session_id,
+            project=header(scope, b"x-ccr-project"),
+            streamed=exchange.streamed,
+            status=self._status,
+            outcome=outcome,
+            stop_reason=usage.stop_reason if usage else None,
+            error_type=self._error_type() if outcome == "error" else None,
+            tokens=tokens,
+            ttft_ms=self._ms(self._first_content_s) if self._first_content_s is not None else None,
+            duration_ms=self._ms(time.perf_counter()),
+            attempts=exchange.attempts,
+            resends=exchange.resends,
+            estimated=extra.estimated,
+            subscription=_by_subscription(scope, exchange),
+        )
+
+    def _outcome(self) -> Outcome:
+        usage = self._accumulator
+        if self._status is not None and (self._complete or (usage is not None and usage.complete)):
+            if self._status >= 400 or (usage is not None and usage.error_type):
+                return "error"
+            return "ok" if usage is None or usage.complete else "truncated"
+        if self._exchange.disconnected.is_set():
+            return "cancelled"
+        return "truncated" if self._status is not None else "error"
+
+    def _error_type(self) -> str | None:
+        if self._exchange.error is not None:
+            return self._exchange.error.error_type
+        return self._accumulator.error_type if self._accumulator is not None else None
+
+    def _ms(self, at_s: float) -> float:
+        return (at_s - self._exchange.started_s) * 1000
+
+
+def _by_subscription(scope: Scope, exchange: Exchange) -> bool:
+    """Whether nothing is billed by the token: a Claude login's bearer, or a ChatGPT login."""
+    if exchange.route is None:
+        return False
+    provider = exchange.route.provider
+    if provider.passthrough:
+        return header(scope, b"x-api-key") is None and header(scope, b"authorization") is not None
+    return provider.auth_file is not None and provider.api_key is None

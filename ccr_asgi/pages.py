@@ -1,0 +1,124 @@
+"""Our own pages beside the stack: health, dashboard, usage as JSON; everything else of ours is a 404."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ccr_asgi.asgi import has_dot_segment, raw_path
+from ccr_asgi.config import Config
+from ccr_asgi.errors import CcrError, MethodNotAllowed, NotFound, to_anthropic
+from ccr_asgi.exchange import new_request_id
+from ccr_asgi.usage.errors import StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from ccr_asgi.usage.store import UsageStore
+
+FORWARDED = (b"/v1/", b"/api/")
+"""Paths that belong to the providers, but for those of ours that lie under them."""
+OURS = (b"/api/usage",)
+
+
+class Pages:
+    """Serves our own paths, and hands what lies under /v1/ and /api/ to the stack.
+
+    Args:
+        app: The stack.
+        store: The usage store, open; awaited by the pages that read it.
+        config: For what the pages tell of it.
+    """
+
+    def __init__(self, app: ASGIApp, *, store: "Callable[[], Awaitable[UsageStore]]", config: Config) -> None:
+        self.app = app
+        self._store = store
+        self._config = config
+        self._pages: Starlette | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http" or is_forwarded(raw_path(scope)):
+            await self.app(scope, receive, send)
+            return
+        if self._pages is None:
+            self._pages = self._build()
+        await self._pages(scope, receive, send)
+
+    def _build(self) -> Starlette:
+        from ccr_asgi.dashboard.routes import routes  # here, since it loads SQLAlchemy and Jinja2
+
+        async def ready(request: Request) -> Response:
+            await (await self._store()).ping()
+            return Response("ok\n", media_type="text/plain")
+
+        return Starlette(
+            routes=[
+                Route("/", home),
+                Route("/healthz", health),
+                Route("/readyz", ready),
+                *routes(self._store, database=self._config.usage.database, costs=self._config.usage.costs),
+            ],
+            exception_handlers={
+                404: _not_found,
+                405: _method_not_allowed,
+                CcrError: _refused,
+                StoreError: _not_ready,
+                StoreUnavailable: _not_ready,
+                Exception: _failed,
+            },
+        )
+
+
+def is_forwarded(path: bytes) -> bool:
+    """Whether a raw path is a provider's business: under /v1/ or /api/, not ours, and written without tricks."""
+    if not path.startswith(FORWARDED) or path.startswith(OURS):
+        return False
+    return not has_dot_segment(path)
+
+
+async def home(request: Request) -> Response:
+    """`HEAD /`, which Claude Code asks at its start; a person is led to the dashboard."""
+    if request.method == "HEAD":
+        return Response()
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/dashboard")
+
+
+async def health(request: Request) -> Response:
+    """200 as soon as requests are served; the database is not asked."""
+    return Response("ok\n", media_type="text/plain")
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    return _rendered(NotFound(f"There is nothing at {request.url.path!r:.200}."))
+
+
+async def _method_not_allowed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    allowed = (error.headers or {}).get("Allow", "GET")
+    response = _rendered(MethodNotAllowed(f"{request.method} is not possible here; accepted: {allowed}."))
+    response.headers["allow"] = allowed
+    return response
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CcrError)
+    return _rendered(error)
+
+
+async def _not_ready(request: Request, error: Exception) -> Response:
+    return _rendered(CcrError(str(error), status=503))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return _rendered(CcrError("This page failed; the server's log has the details."))
+
+
+def _rendered(error: CcrError) -> Response:
+    answer = to_anthropic(error, new_request_id())
+    response = Response(answer.body, status_code=answer.status)
+    response.raw_headers[:0] = answer.headers
+    return response

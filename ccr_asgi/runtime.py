@@ -1,0 +1,143 @@
+"""What an application holds beside its configuration: connections to upstreams, the usage store and its writer."""
+
+import asyncio
+import atexit
+import contextvars
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import httpx
+
+from ccr_asgi.config import Config, Network, Provider, Timeouts
+from ccr_asgi.credentials.base import Credentials
+from ccr_asgi.credentials.static import StaticKey
+from ccr_asgi.transport import Http11Transport
+from ccr_asgi.usage.errors import StoreError, StoreUnavailable
+from ccr_asgi.usage.record import UsageRecord
+from ccr_asgi.usage.writer import UsageWriter
+
+if TYPE_CHECKING:
+    from ccr_asgi.usage.store import UsageStore
+
+logger = logging.getLogger(__name__)
+
+
+class UsageServices:
+    """The usage store and its writer in one event loop; made inside it.
+
+    Traffic never waits for the database: rows are queued from the first request on, and a database that cannot be
+    opened is said in the log and tried again with the next rows.
+    """
+
+    def __init__(self, database: str, log_file: str | None) -> None:
+        # Here, so that importing the package loads no SQLAlchemy.
+        from ccr_asgi.usage.log_file import LogFile
+        from ccr_asgi.usage.store import UsageStore
+
+        self.store = UsageStore(database)
+        self.writer = UsageWriter(self._insert)
+        self._log_file = LogFile(log_file) if log_file else None
+        self._opening = asyncio.Lock()
+        # A strong reference, and an empty context: what the first request happens to carry must not outlive it.
+        self.starting = asyncio.get_running_loop().create_task(self._start(), context=contextvars.Context())
+
+    async def opened(self) -> "UsageStore":
+        """The store, once it is open.
+
+        Raises:
+            StoreError: It cannot be opened; each call tries again.
+        """
+        async with self._opening:
+            await self.store.start()
+        return self.store
+
+    async def stop(self) -> None:
+        """Write what is queued, and close the database."""
+        await self.starting
+        await self.writer.stop()
+        await self.store.stop()
+        atexit.unregister(self._flush_at_exit)
+
+    async def _start(self) -> None:
+        atexit.register(self._flush_at_exit)
+        self.writer.start()
+        try:
+            await self.opened()
+        except StoreError as error:
+            logger.error("%s Requests are served all the same; their usage waits in memory.", error)
+
+    async def _insert(self, rows: Sequence[UsageRecord]) -> None:
+        try:
+            store = await self.opened()
+        except StoreError as error:
+            raise StoreUnavailable(str(error)) from None
+        await store.insert(rows)
+        if self._log_file is not None:
+            await self._log_file.append(rows)
+
+    def _flush_at_exit(self) -> None:
+        self.writer.flush_sync(self.store.insert_sync)
+
+
+class Runtime:
+    """The resources of one application, made on first use in each event loop; a configuration reload keeps them."""
+
+    def __init__(self, config: Config) -> None:
+        self._database = config.usage.database
+        self._log_file = config.usage.log_file
+        self._usage: WeakKeyDictionary[asyncio.AbstractEventLoop, UsageServices] = WeakKeyDictionary()
+        self._transports: dict[tuple[Timeouts, Network], httpx.AsyncBaseTransport] = {}
+
+    @property
+    def database(self) -> str:
+        """The usage database, as a path or a URL."""
+        return self._database
+
+    def transport(self, config: Config) -> httpx.AsyncBaseTransport:
+        """The transport for these time limits and this way out."""
+        key = (config.timeouts, config.network)
+        if key not in self._transports:
+            self._transports[key] = Http11Transport(
+                connect_timeout_s=config.timeouts.connect_s,
+                write_timeout_s=config.timeouts.write_s,
+                idle_timeout_s=config.timeouts.idle_s,
+                proxy=config.network.proxy,
+                ca_file=config.network.ca_file,
+            )
+        return self._transports[key]
+
+    def credentials(self, provider: Provider) -> Credentials | None:
+        """The provider's credentials; None where the client's own are handed on."""
+        return None if provider.passthrough else StaticKey.of(provider)
+
+    def usage(self) -> UsageServices:
+        """The running loop's usage services, started in the background if they are not yet."""
+        loop = asyncio.get_running_loop()
+        if (services := self._usage.get(loop)) is None:
+            services = self._usage[loop] = UsageServices(self._database, self._log_file)
+        return services
+
+    async def store(self) -> "UsageStore":
+        """The usage store, open.
+
+        Raises:
+            StoreError: It cannot be opened.
+        """
+        return await self.usage().opened()
+
+    def record(self, row: UsageRecord) -> None:
+        """Queue one row; returns at once."""
+        self.usage().writer.record(row)
+
+    async def start(self) -> None:
+        """Have the running loop's services started; returns when the database is open, or given up for now."""
+        await asyncio.shield(self.usage().starting)
+
+    async def stop(self) -> None:
+        """Write what is queued and close what the running loop has open."""
+        if services := self._usage.pop(asyncio.get_running_loop(), None):
+            await services.stop()
+        for transport in self._transports.values():
+            await transport.aclose()

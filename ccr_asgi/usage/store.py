@@ -1,0 +1,211 @@
+"""The usage database, open: rows go in by `insert`, queries read through `reading`."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib import import_module
+from logging import getLogger
+from pathlib import Path
+
+from sqlalchemy import Connection, exc, inspect, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ccr_asgi.usage.database import Database
+from ccr_asgi.usage.errors import StoreError, StoreUnavailable
+from ccr_asgi.usage.record import UsageRecord
+from ccr_asgi.usage.tables import INSERT_REQUEST, SCHEMA_REVISION, row_values
+
+logger = getLogger(__name__)
+
+START_PATIENCE_S = 30.0
+"""How long a start waits for a database that another process has locked."""
+
+ROWS_PER_STATEMENT = 100
+"""Preparing a row's values takes the event loop about 30 µs: between statements of one transaction traffic goes on."""
+
+_INSERT = text(INSERT_REQUEST)
+_REVISION = text("SELECT version_num FROM alembic_version")
+
+
+class UsageStore:
+    """One process's access to the usage database; it belongs to the event loop that called `start`.
+
+    Args:
+        database: A path, which means SQLite, or a SQLAlchemy URL.
+
+    Raises:
+        StoreError: `database` is neither.
+    """
+
+    def __init__(self, database: str | os.PathLike[str]) -> None:
+        self._database = Database.parse(database)
+        self._writer: AsyncEngine | None = None
+        self._reader: AsyncEngine | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file; None for a server."""
+        return self._database.path
+
+    async def start(self) -> None:
+        """Open the database and bring its schema up to date, once among all processes that start together.
+
+        Raises:
+            StoreError: It cannot be used; the message says why and how to mend it, and a damaged file stays as it is.
+                A later `start` tries again.
+        """
+        if self._writer is not None:
+            return
+        writer, reader = self._database.write_engine(), self._database.read_engine()
+        try:
+            self._database.prepare()
+            await self._migrate_patiently(writer, reader)
+            self._writer, self._reader = writer, reader
+        except (StoreError, exc.SQLAlchemyError, OSError) as error:
+            raise StoreError(self._refusal(error)) from error
+        finally:
+            if self._writer is None:
+                await _dispose(writer, reader)
+
+    async def stop(self) -> None:
+        """Close all connections; the last process to do so leaves one file, without its WAL."""
+        engines, self._writer, self._reader = (self._writer, self._reader), None, None
+        await _dispose(*engines)
+
+    async def insert(self, rows: Sequence[UsageRecord]) -> None:
+        """Store `rows` in one transaction; a row whose id is there already is left as it is.
+
+        Raises:
+            StoreUnavailable: None of them is stored, and a later try may succeed.
+            sqlalchemy.exc.SQLAlchemyError: None of them is stored, since at least one cannot be.
+        """
+        if self._writer is None:
+            raise StoreUnavailable("the usage database is not open")
+        try:
+            async with self._writer.begin() as connection:
+                skipped = await _insert(connection, rows)
+        except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
+            if _may_pass(error):
+                raise StoreUnavailable(_reason(error)) from None
+            raise
+        if 0 < skipped <= len(rows):  # some drivers of other databases count nothing (-1)
+            logger.warning("%d usage rows were already stored under the same id", skipped)
+
+    def insert_sync(self, rows: Sequence[UsageRecord]) -> None:
+        """As `insert`, by the standard library alone: for the interpreter's exit, when no loop runs any more.
+
+        Raises:
+            StoreUnavailable: They are not stored.
+            sqlite3.Error: One of them cannot be stored.
+        """
+        self._database.insert_now(rows)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection that cannot write and sees the database as it is at its first query, until it is left.
+
+        Raises:
+            StoreUnavailable: The database is not open. Errors of the queries come as SQLAlchemy raises them.
+        """
+        if self._reader is None:
+            raise StoreUnavailable("the usage database is not open")
+        async with self._reader.connect() as connection:
+            yield connection
+
+    async def ping(self) -> None:
+        """Return when the database answers.
+
+        Raises:
+            StoreUnavailable: It does not.
+        """
+        try:
+            async with self.reading() as connection:
+                await connection.execute(_REVISION)
+        except (exc.SQLAlchemyError, OSError) as error:
+            raise StoreUnavailable(_reason(error)) from None
+
+    async def _migrate_patiently(self, writer: AsyncEngine, reader: AsyncEngine) -> None:
+        deadline_s = time.monotonic() + START_PATIENCE_S
+        while True:
+            try:
+                return await self._migrate(writer, reader)
+            except exc.OperationalError as error:
+                # Two processes that turn a file to WAL at once get "locked" without the busy timeout.
+                if not _is_locked(error) or time.monotonic() > deadline_s:
+                    raise
+            await asyncio.sleep(0.05)
+
+    async def _migrate(self, writer: AsyncEngine, reader: AsyncEngine) -> None:
+        if await self._revision(reader) == SCHEMA_REVISION:
+            return
+        async with self._database.migration_lock():
+            if await self._revision(reader) == SCHEMA_REVISION:
+                return
+            # In a thread, since importing Alembic takes longer than a running request should wait.
+            migrate = await asyncio.to_thread(import_module, "ccr_asgi.usage.migrate")
+            async with writer.begin() as connection:
+                await connection.run_sync(migrate.upgrade)
+
+    async def _revision(self, reader: AsyncEngine) -> str | None:
+        """The schema's revision by one SELECT; None where there is no schema yet."""
+        # A new file is not opened outside the lock: opening it would write to it (journal_mode).
+        if self._database.is_blank():
+            return None
+        try:
+            async with reader.connect() as connection:
+                revision: str | None = (await connection.execute(_REVISION)).scalar()
+                return revision
+        except (exc.OperationalError, exc.ProgrammingError):
+            async with reader.connect() as connection:
+                if await connection.run_sync(_has_revision):
+                    raise
+            return None
+
+    def _refusal(self, error: Exception) -> str:
+        message = f"The usage database {self._database} cannot be used: {_reason(error)}."
+        if not isinstance(error, exc.DBAPIError) or self._database.path is None:
+            return message
+        if _is_locked(error):
+            return f"{message} Another program holds it; end that one, or wait until it is done."
+        return (
+            f"{message} It was left as it is. Restore a backup over it, or move it away to begin a new one: "
+            f"mv {self._database} {self._database}.damaged"
+        )
+
+
+async def _insert(connection: AsyncConnection, rows: Sequence[UsageRecord]) -> int:
+    """Insert `rows`; return how many were there already."""
+    stored = 0
+    for start in range(0, len(rows), ROWS_PER_STATEMENT):
+        values = [row_values(row) for row in rows[start : start + ROWS_PER_STATEMENT]]
+        stored += (await connection.execute(_INSERT, values)).rowcount
+    return len(rows) - stored
+
+
+async def _dispose(*engines: AsyncEngine | None) -> None:
+    for engine in engines:
+        if engine is not None:
+            await engine.dispose()
+
+
+def _has_revision(connection: Connection) -> bool:
+    return inspect(connection).has_table("alembic_version")
+
+
+def _is_locked(error: exc.DBAPIError) -> bool:
+    return "locked" in _reason(error)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same rows may be stored later: it was the database's state that refused them, not their values."""
+    if isinstance(error, exc.DBAPIError) and not error.connection_invalidated:
+        return not isinstance(error, (exc.IntegrityError, exc.DataError, exc.ProgrammingError, exc.InterfaceError))
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """What the database says, without SQLAlchemy's statement; of a server's, the first line (the next quote rows)."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    return (str(cause).splitlines() or [""])[0] or type(cause).__name__
