@@ -28,7 +28,7 @@ class UsageRecord:
     """One row: what was asked, who answered, what it took, how it ended.
 
     Attributes:
-        id: The request id that the client saw in `request-id`; unique.
+        id: Our request id; unique. Our own answers carry it in `request-id`, passed-through ones keep the upstream's.
         started_at: When the request line was received; UTC, aware.
         provider: The provider that answered; None if none was asked.
         requested_model: The model the client named; None if the body was unusable.
