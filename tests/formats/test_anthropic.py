@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccr_asgi.formats.anthropic import rewrite
@@ -90,6 +90,7 @@ def test_a_tag_anywhere_else_stays() -> None:
     assert rewritten(request) == {**request, "model": "m"}
 
 
+@settings(deadline=None)
 @given(
     st.one_of(
         st.none(),

@@ -1,6 +1,6 @@
 """Names and ids within OpenAI's limits."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccr_asgi.formats.tool_names import MAX_CHARS, CallIds, ToolNames, fits, shorten
@@ -33,6 +33,7 @@ def test_a_name_of_the_history_gives_way_to_a_short_form() -> None:
     assert set(names.client.values()) == {LONG, shorten(LONG)}
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=80), st.just(LONG), st.integers(0, 3).map(lambda n: shorten(LONG, n)))))
 def test_names_are_one_to_one_and_fit(found: list[str]) -> None:
     names = ToolNames(found)
@@ -41,6 +42,7 @@ def test_names_are_one_to_one_and_fit(found: list[str]) -> None:
     assert [names.client[name] for name in upstream] == found
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=70), st.sampled_from(["", "a", shorten("a")]))))
 def test_ids_are_unique_and_short(found: list[str]) -> None:
     ids = CallIds()
