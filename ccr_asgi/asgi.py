@@ -146,7 +146,9 @@ async def send_json(send: Send, value: object, *, status: int = 200, request_id:
     await send_body(send, status, headers, escape_html(dumps(value)))
 
 
-async def send_error(send: Send, error: CcrError, request_id: str, *, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
+async def send_error(
+    send: Send, error: CcrError, request_id: str, *, extra: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
     """Send `error` as Anthropic's error JSON, with `extra` headers."""
     response = to_anthropic(error, request_id)
     await send_body(send, response.status, [*response.headers, *extra], response.body)

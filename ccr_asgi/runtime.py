@@ -59,6 +59,7 @@ class UsageServices:
         await self.writer.stop()
         await self.store.stop()
         atexit.unregister(self._flush_at_exit)
+        self._flush_at_exit()
 
     async def _start(self) -> None:
         atexit.register(self._flush_at_exit)

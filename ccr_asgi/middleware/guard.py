@@ -3,12 +3,13 @@
 import base64
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ccr_asgi.asgi import header, raw_path, send_error, with_headers
+from ccr_asgi.asgi import ErrorResponder, header, raw_path, send_error, with_headers
 from ccr_asgi.errors import (
     AuthenticationError,
     CcrError,
@@ -22,6 +23,8 @@ from ccr_asgi.exchange import new_request_id
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 KEY_HEADER = b"x-ccr-key"
+
+_HOST = re.compile(r"(\[[^]]*\]|[^:]*)(?::\d*)?")
 
 
 class GuardMiddleware:
@@ -70,7 +73,14 @@ class GuardMiddleware:
             return
         if header(scope, KEY_HEADER) is not None:
             scope = with_headers(scope, [pair for pair in scope["headers"] if pair[0] != KEY_HEADER])
-        await self.app(scope, _Counted(receive, self._max_body_bytes), send)
+        if header(scope, b"content-length") is not None:  # the server holds the client to it
+            await self.app(scope, receive, send)
+            return
+        responder = ErrorResponder(send, new_request_id())
+        try:
+            await self.app(scope, _Counted(receive, self._max_body_bytes), responder.send)
+        except RequestTooLarge as error:
+            await responder.render(error)
 
     def _check(self, scope: Scope) -> None:
         check_framing(scope)
@@ -185,16 +195,16 @@ def _too_large(limit_bytes: int) -> RequestTooLarge:
 
 
 def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
+    match = _HOST.fullmatch(host)
+    return match[1] if match is not None else host
 
 
-def _authority(origin: str) -> str:
+def _authority(origin: str) -> str | None:
+    """Host and port of an origin; None for an opaque one (`null`)."""
     try:
-        return urlsplit(origin).netloc.lower()
+        return urlsplit(origin).netloc.lower() or None
     except ValueError:
-        return ""
+        return None
 
 
 def _is_local(client: object) -> bool:

@@ -100,7 +100,7 @@ class _Observer:
         if extra.reasoning_tokens is not None:
             tokens = replace(tokens, reasoning=extra.reasoning_tokens)
         outcome = self._outcome()
-        asked = (route.model if route else None) or exchange.requested_model
+        asked = (route.model or exchange.requested_model) if route else None
         return UsageRecord(
             id=exchange.request_id,
             started_at=exchange.started_at,
@@ -131,7 +131,7 @@ class _Observer:
         if self._status is not None and (self._complete or (usage is not None and usage.complete)):
             if self._status >= 400 or (usage is not None and usage.error_type):
                 return "error"
-            return "ok" if usage is None or usage.complete else "truncated"
+            return "ok" if usage is None or usage.complete or not usage.readable else "truncated"
         if self._exchange.disconnected.is_set():
             return "cancelled"
         return "truncated" if self._status is not None else "error"

@@ -137,6 +137,7 @@ class Answer(httpx.AsyncByteStream):
 
     def on_message_begin(self) -> None:
         """A status line begins; there should be none after the answer."""
+        self._surplus = self._complete
 
     def on_status(self, text: bytes) -> None:
         """A part of the reason phrase."""
