@@ -89,7 +89,8 @@ class FormatConversionMiddleware:
             headers = _upstream_headers(request, streamed=exchange.streamed)
             try:
                 await self.app(with_headers(scope, headers), exchange.replay(request.body), answer.send)
-                answer.end()
+                if not exchange.answered:
+                    answer.keep_usage()  # the client left
                 return
             except CcrError as error:
                 failure = _provider_failure(error, conversion)
@@ -126,6 +127,8 @@ class _Answer:
             out = self._read(self._machine, message.get("body", b""), more=message.get("more_body", False))
             if out or self._machine.finished:
                 self._exchange.error = self._machine.failure
+                if self._machine.failure is not None:
+                    self.keep_usage()
                 await self._emit(out, last=self._machine.finished)
             else:
                 await self._ping()
@@ -135,6 +138,7 @@ class _Answer:
         if self._exchange.answered:
             return
         self._exchange.error = error
+        self.keep_usage()
         try:
             if self._machine is None:
                 raise error
@@ -143,9 +147,9 @@ class _Answer:
             out = to_sse_event(unsaid, self._exchange.request_id)
         await self._emit(out, last=True)
 
-    def end(self) -> None:
-        """Keep what is known of an answer that its client did not wait for."""
-        if self._machine is not None and not self._exchange.answered:
+    def keep_usage(self) -> None:
+        """Note what has come of an answer whose end, with its usage, the client will not see."""
+        if self._machine is not None:
             self._exchange.usage_extra.unsent = self._machine.usage_so_far()
 
     def _read(self, machine: StreamMachine, chunk: bytes, *, more: bool) -> bytes:

@@ -50,8 +50,8 @@ class TagExtractionMiddleware:
         await with_exchange(self._extract, scope, receive, send)
 
     async def _extract(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
-        body = await exchange.body(receive)
         exchange.session_id = header(scope, b"x-claude-code-session-id")
+        body = await exchange.body(receive)
         read_body_fields(body, exchange)
         await self.app(scope, exchange.replay(body), send)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ccr_asgi.asgi import header, raw_path
-from ccr_asgi.exchange import MESSAGES_PATH, Exchange, with_exchange
+from ccr_asgi.exchange import MESSAGES_PATH, Exchange, ensure_exchange, render_errors, with_exchange
 from ccr_asgi.usage.accumulator import UsageAccumulator
 from ccr_asgi.usage.record import Outcome, Tokens, UsageRecord
 
@@ -38,20 +38,24 @@ class UsageCaptureMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        await with_exchange(self._capture, scope, receive, send)
-
-    async def _capture(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         if scope["method"] != "POST" or raw_path(scope) != MESSAGES_PATH:
-            await self.app(scope, receive, send)
+            await with_exchange(self._forward, scope, receive, send)
             return
+        scope, exchange, made = ensure_exchange(scope)
         observer = _Observer(send, exchange)
         try:
-            await self.app(scope, receive, observer.send)
+            # Errors are rendered on this side of the observer, so that the row has what the client was shown.
+            await render_errors(self._forward, scope, receive, observer.send, exchange)
         finally:
             try:
                 self._sink(observer.record(scope))
             except Exception:
                 logger.exception("The usage of request %s was lost", exchange.request_id)
+            if made:
+                exchange.end()
+
+    async def _forward(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        await self.app(scope, receive, send)
 
 
 class _Observer:
