@@ -169,5 +169,5 @@ async def render_errors(layer: Layer, scope: Scope, receive: Receive, send: Send
             await responder.render(error)
     except Exception:
         logger.exception("Request %s failed by a defect of ours", exchange.request_id)
-        exchange.error = CcrError("The proxy failed on this request; its log has the details.")
+        exchange.error = CcrError("The proxy failed on this request; its log has the details.", should_retry=False)
         await responder.render(exchange.error)

@@ -46,6 +46,7 @@ TRANSITIONS: dict[State, dict[str, State]] = {
         "ping": State.IN_BLOCK,
         "content_block_delta": State.IN_BLOCK,
         "content_block_stop": State.BETWEEN,
+        "error": State.DONE,  # of a call alone, see `fail`
     },
     State.ENDING: {"message_stop": State.DONE},
     State.DONE: {},
@@ -166,8 +167,13 @@ class MessageWriter:
             self._out.append(dumps(message))
 
     def fail(self, error: CcrError) -> None:
-        """End a stream that has started with `error`; nothing may follow."""
-        self.close_block()
+        """End a stream that has started with `error`; nothing may follow.
+
+        The open block is closed first, but for a call: a client takes a closed call for a complete one and runs it, cut
+        arguments and all (docs/adr/0007-a-broken-call-stays-open.md).
+        """
+        if self.block_type != "tool_use":
+            self.close_block()
         self._event("error", {"error": {"type": error.error_type, "message": error.message}})
 
     def _start(self) -> None:

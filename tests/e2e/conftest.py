@@ -57,4 +57,6 @@ def product(anthropic_side: FakeUpstream, chat_side: FakeUpstream, tmp_path: Pat
     }
     with running_server(config, tmp_path=tmp_path) as server:
         yield server
-        print(f"What the server said:\n{server.log()}Its rows: {read_rows(server.database)}")  # shown if the test failed
+        print(
+            f"What the server said:\n{server.log()}Its rows: {read_rows(server.database)}"
+        )  # shown if the test failed

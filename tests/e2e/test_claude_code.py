@@ -15,9 +15,11 @@ from tests.e2e.conftest import CHAT_KEY, CHAT_MODEL
 from tests.support.fake_upstream import (
     Answer,
     FakeUpstream,
+    Fault,
     RecordedRequest,
     ToolCall,
     anthropic_sse,
+    chat_completion,
     chat_sse,
     default_answer,
 )
@@ -83,7 +85,10 @@ def subagent_at_anthropic(body: dict[str, Any]) -> Answer:
 
 
 def subagent_elsewhere(request: RecordedRequest) -> Answer:
-    if any(message["role"] == "tool" for message in request.json()["messages"]):
+    body = request.json()
+    if not body["stream"]:  # how the client asks again after a broken stream
+        return chat_completion(None, tool_calls=[WRITE], usage=CHAT_USAGE[0])
+    if any(message["role"] == "tool" for message in body["messages"]):
         return chat_sse(SUBAGENT_SAYS, usage=CHAT_USAGE[1])
     return chat_sse("", tool_calls=[WRITE], reasoning="A marker is wanted.", usage=CHAT_USAGE[0])
 
@@ -217,6 +222,30 @@ def assert_usage_is_true(rows: list[dict[str, Any]], run: Run) -> None:
     assert len({row["agent_id"] for row in elsewhere}) == 1
     assert {row["model"] for row in elsewhere} == {CHAT_MODEL}
     assert all("sonnet" in row["requested_model"] for row in elsewhere)
+
+
+_BROKEN = {
+    "before-content": chat_sse("I was about to say", usage=CHAT_USAGE[0]).inserting(0, Fault.RESET),
+    "in-a-text": chat_sse("I was about to say", usage=CHAT_USAGE[0]).inserting(2, Fault.RESET),
+    "before-arguments": chat_sse("", tool_calls=[WRITE], usage=CHAT_USAGE[0]).inserting(2, Fault.RESET),
+    "in-arguments": chat_sse("", tool_calls=[WRITE], usage=CHAT_USAGE[0]).inserting(3, Fault.RESET),
+}
+
+
+@pytest.mark.usefixtures("story")
+@pytest.mark.parametrize("broken", _BROKEN.values(), ids=_BROKEN.keys())
+def test_a_broken_answer_is_mended_by_the_client(
+    claude: ClaudeCode, product: RunningServer, chat_side: FakeUpstream, broken: Answer
+) -> None:
+    chat_side.script(broken)
+    claude.write_agent(AGENT, f"{TAG}\n{AGENT_PROMPT}\n")
+    run = claude.run("Delegate it.", product.url, OAUTH)
+    assert_the_work_was_done(run, claude)
+    results = [message for message in chat_side.requests[-1].json()["messages"] if message["role"] == "tool"]
+    assert len(results) == 1, "half a call was run: a block that is cut off must not look complete"
+    rows = [row for row in product.usage_rows(5) if row["provider"] == "cerebras"]
+    assert [row["outcome"] for row in rows] == ["error", "ok", "ok"]
+    assert [row["input_tokens"] for row in rows[1:]] == [201, 2202]
 
 
 def test_a_session_with_an_api_key_passes_through(

@@ -15,7 +15,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Literal
 
-import brotli  # type: ignore[import-untyped]  # the package has no types
+import brotli
 import zstandard
 
 from tests.support.signals import Gate

@@ -34,12 +34,12 @@ class RecordedRequest:
     headers: list[tuple[bytes, bytes]]
     connection: int
     number_on_connection: int
-    raw: bytearray
-    received_body: bytearray = field(default_factory=bytearray)
+    raw: bytearray = field(repr=False)
+    received_body: bytearray = field(default_factory=bytearray, repr=False)
     received_at_s: float = field(default_factory=time.monotonic)
-    complete: Signal = field(default_factory=Signal)
-    answered: Signal = field(default_factory=Signal)
-    disconnected: Signal = field(default_factory=Signal)
+    complete: Signal = field(default_factory=Signal, repr=False)
+    answered: Signal = field(default_factory=Signal, repr=False)
+    disconnected: Signal = field(default_factory=Signal, repr=False)
 
     @property
     def body(self) -> bytes:

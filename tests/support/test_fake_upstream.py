@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-import brotli  # type: ignore[import-untyped]  # the package has no types
+import brotli
 import httpx
 import pytest
 import zstandard
