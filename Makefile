@@ -43,7 +43,7 @@ e2e: dev $(CLAUDE)/.installed ## the real Claude Code against simulated provider
 	CI_E2E_REQUIRED=1 $(BIN)/pytest -m e2e
 
 bench: dev ## what the parts cost, as ratios measured in one run
-	$(BIN)/python benchmarks/transport.py
+	$(BIN)/python -m benchmarks.transport
 
 docs: dev ## the tests that hold the documentation to the code
 	$(BIN)/pytest -n auto tests/docs

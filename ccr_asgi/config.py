@@ -170,7 +170,7 @@ def parse_config(data: object, *, source: Path | None = None, environ: Mapping[s
         providers=_providers(file, where, environ),
         timeouts=file.timeouts,
         limits=file.limits,
-        usage=_usage(file.usage, environ),
+        usage=_usage(file.usage, f"{where}: usage", environ),
         allowed_hosts=file.allowed_hosts,
         proxy_keys={
             name: _proxy_key(value, f"{where}: proxyKeys.{name}", environ) for name, value in file.proxy_keys.items()
@@ -313,8 +313,10 @@ def _network(network: Network, where: str) -> Network:
     return msgspec.structs.replace(network, ca_file=str(ca_file))
 
 
-def _usage(usage: Usage, environ: Mapping[str, str]) -> Usage:
+def _usage(usage: Usage, where: str, environ: Mapping[str, str]) -> Usage:
     database = environ.get("CCR_ASGI_DATABASE_URL") or usage.database
+    if not database or ":memory:" in database or database.rstrip("/").endswith(":"):
+        raise ConfigError(f"{where}.database: found {database!r}; accepted is a path, or a URL that names a database.")
     if "://" not in database:
         database = str(Path(database).expanduser())
     log_file = str(Path(usage.log_file).expanduser()) if usage.log_file else None

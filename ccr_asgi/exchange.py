@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from starlette.types import Receive, Scope, Send
 
-from ccr_asgi.asgi import ClientDisconnected, ErrorResponder, read_body, replay
+from ccr_asgi.asgi import ClientDisconnected, ErrorResponder, raw_path, read_body, replay
 from ccr_asgi.errors import CcrError
 from ccr_asgi.formats.base import Conversion, UsageExtra
 from ccr_asgi.routing import Route, Tag
@@ -114,6 +114,11 @@ class Exchange:
     async def _wait_for_disconnect(self) -> dict[str, str]:
         await self.disconnected.wait()
         return {"type": "http.disconnect"}
+
+
+def is_messages_request(scope: Scope) -> bool:
+    """Whether the request's body is a Messages body (also that of count_tokens); no other is read or converted."""
+    return scope["method"] == "POST" and raw_path(scope) in (MESSAGES_PATH, COUNT_TOKENS_PATH)
 
 
 def get_exchange(scope: Scope) -> Exchange:

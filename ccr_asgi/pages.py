@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FORWARDED = (b"/v1/", b"/api/")
 """Paths that belong to the providers, but for those of ours that lie under them."""
-OURS = (b"/api/usage",)
+OURS = b"/api/usage"
 
 
 class Pages:
@@ -75,7 +75,7 @@ class Pages:
 
 def is_forwarded(path: bytes) -> bool:
     """Whether a raw path is a provider's business: under /v1/ or /api/, not ours, and written without tricks."""
-    if not path.startswith(FORWARDED) or path.startswith(OURS):
+    if not path.startswith(FORWARDED) or path == OURS or path.startswith(OURS + b"/"):
         return False
     return not has_dot_segment(path)
 
@@ -93,7 +93,7 @@ async def health(request: Request) -> Response:
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    return _rendered(NotFound(f"There is nothing at {request.url.path!r:.200}."))
+    return _rendered(NotFound(f"There is nothing at {request.scope['path']!r:.200}."))
 
 
 async def _method_not_allowed(request: Request, error: Exception) -> Response:

@@ -91,11 +91,6 @@ class Runtime:
         self._usage: WeakKeyDictionary[asyncio.AbstractEventLoop, UsageServices] = WeakKeyDictionary()
         self._transports: dict[tuple[Timeouts, Network], httpx.AsyncBaseTransport] = {}
 
-    @property
-    def database(self) -> str:
-        """The usage database, as a path or a URL."""
-        return self._database
-
     def transport(self, config: Config) -> httpx.AsyncBaseTransport:
         """The transport for these time limits and this way out."""
         key = (config.timeouts, config.network)

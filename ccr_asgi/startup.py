@@ -60,4 +60,3 @@ def _state(provider: Provider) -> str:
     if provider.has_credential:
         return f"{provider.base_url}{models}"
     return f"no key configured ({provider.key_hint or 'set apiKey'}), requests for it are refused{models}"
-

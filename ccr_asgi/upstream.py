@@ -106,7 +106,8 @@ class _Leg:
                 {
                     "type": "http.response.start",
                     "status": response.status_code,
-                    "headers": end_to_end(response.headers.raw),
+                    # ASGI wants the names in lower case, however the upstream writes them.
+                    "headers": [(name.lower(), value) for name, value in end_to_end(response.headers.raw)],
                 }
             )
             await self._send_body(self._chunks(stream))

@@ -257,6 +257,13 @@ async def test_where_no_error_fits_it_is_raised_so_that_the_connection_is_cut(me
     assert raised.value is error
 
 
+async def test_messages_that_are_no_part_of_the_answer_are_sent_on() -> None:
+    hint = {"type": "http.response.early_hint", "links": []}
+    sent = await after([hint], RequestError("no"))
+    assert sent[0] is hint
+    assert sent[1]["status"] == 400
+
+
 async def test_after_the_end_nothing_is_said() -> None:
     messages = [started(), piece(b"data: {}\n\n", more=False)]
     assert await after(messages, RequestError("no")) == messages

@@ -1,5 +1,6 @@
 """The command turns flags into configuration, and a server is run the way the promises need it."""
 
+import asyncio
 import logging.config
 import os
 import signal
@@ -13,7 +14,8 @@ import pytest
 
 import ccr_asgi
 from ccr_asgi import cli
-from ccr_asgi.cli import main
+from ccr_asgi.cli import Drained, main
+from tests.support import asgi
 
 
 @pytest.fixture(autouse=True)
@@ -97,9 +99,10 @@ def test_the_file_says_the_rest(uvicorn: Started, environment: dict[str, str], t
 def test_granian_serves_too(granian: Started) -> None:
     assert main(["serve", "--server", "granian", "--workers", "2", "--port", "4000"]) == 0
     assert granian.served
-    assert granian.target == "ccr_asgi:app"
-    wanted = {"address": "127.0.0.1", "port": 4000, "interface": "asgi", "workers": 2, "workers_kill_timeout": 30}
+    assert (granian.target, granian.options["factory"]) == ("ccr_asgi.cli:drained_app", True)
+    wanted = {"address": "127.0.0.1", "port": 4000, "interface": "asgi", "workers": 2, "websockets": False}
     assert granian.options.items() >= wanted.items()
+    assert granian.options["workers_kill_timeout"] > 30  # after drainS, so that rows are written
 
 
 def test_an_extra_that_is_not_installed_is_named(
@@ -154,6 +157,67 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 def test_it_is_a_program() -> None:
     ran = subprocess.run([sys.executable, "-m", "ccr_asgi.cli", "--version"], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (0, f"ccr-asgi {ccr_asgi.__version__}\n")
+
+
+@pytest.fixture
+def servers_own() -> Iterator[list[int]]:
+    """The signals that a server's own handler of SIGTERM has got."""
+    got: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    yield got
+    signal.signal(signal.SIGTERM, before)
+
+
+async def _hanging(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+    if scope["type"] == "lifespan":
+        for step in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{step}.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"] == "/hang":
+        await asyncio.Event().wait()
+    await send({"type": "http.response.body"})
+
+
+async def test_what_still_runs_after_the_drain_is_ended(servers_own: list[int]) -> None:
+    app = Drained(_hanging, drain_s=0)
+    async with asgi.lifespan(app):
+        assert (await asgi.request(app)).complete
+        call = asgi.start(app, path="/hang")
+        await call.until(lambda response: response.started)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(asyncio.CancelledError):
+            await call.end()
+    assert servers_own == [signal.SIGTERM]
+
+
+async def test_a_drain_is_patient(servers_own: list[int]) -> None:
+    app = Drained(_hanging, drain_s=3600)
+    async with asgi.lifespan(app):
+        signal.raise_signal(signal.SIGTERM)
+        assert (await asgi.request(app)).complete
+    assert servers_own == [signal.SIGTERM]
+
+
+async def test_a_server_without_a_handler_is_drained_too() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    app = Drained(_hanging, drain_s=0)
+    async with asgi.lifespan(app):
+        call = asgi.start(app, path="/hang")
+        await call.until(lambda response: response.started)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(asyncio.CancelledError):
+            await call.end()
+
+
+def test_a_worker_of_granian_drains_as_configured(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[object, float]] = []
+    monkeypatch.setitem(vars(ccr_asgi), "app", "the application")
+    monkeypatch.setattr(cli, "Drained", lambda app, drain_s: made.append((app, drain_s)))
+    environment["CCR_ASGI_TIMEOUTS__DRAINS"] = "7"
+    cli.drained_app()
+    assert made == [("the application", 7)]
 
 
 def test_the_logs_of_the_servers_are_of_one_form(monkeypatch: pytest.MonkeyPatch) -> None:

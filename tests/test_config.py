@@ -363,6 +363,11 @@ def test_authorities_must_be_there(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("database", ["", ":memory:", "sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_rows_must_be_kept_somewhere(database: str) -> None:
+    assert "/etc/ccr.json: usage.database: found" in refusal({"usage": {"database": database}})
+
+
 def test_an_error_of_a_variable_is_told_as_one() -> None:
     assert refusal({}, CCR_ASGI_PORT="x").startswith("environment: port: Expected 'int'")
 

@@ -99,11 +99,11 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters.update(count=count, compact=compact, usd=usd, duration=duration, percent=percent, moment=moment)
+    made.filters.update(whole=whole, compact=compact, usd=usd, duration=duration, percent=percent, moment=moment)
     return made
 
 
-def count(number: int | None) -> str:
+def whole(number: int | None) -> str:
     """All digits: 1,234,567."""
     return MISSING if number is None else f"{number:,}"
 
@@ -111,21 +111,24 @@ def count(number: int | None) -> str:
 def compact(number: int | None) -> str:
     """Three digits and a magnitude: 1.23 M; four digits are still written out."""
     if number is None or number < 10_000:
-        return count(number)
-    for magnitude in ("k", "M", "G"):
-        number_in = number / 1000
-        # 999.5 would be written as 1e+03
-        if number_in < 999.5 or magnitude == "G":
+        return whole(number)
+    scaled, magnitude = number / 1e3, "k"
+    for larger in ("M", "G"):
+        if scaled < 999.5:  # more would be rounded to four digits
             break
-        number //= 1000
-    return f"{number_in:,.0f} {magnitude}" if number_in >= 100 else f"{number_in:.3g} {magnitude}"
+        scaled, magnitude = scaled / 1e3, larger
+    return (
+        f"{scaled:.3g}\N{NO-BREAK SPACE}{magnitude}"
+        if scaled < 999.5
+        else f"{scaled:,.0f}\N{NO-BREAK SPACE}{magnitude}"
+    )
 
 
 def usd(micro_usd: int) -> str:
     """Dollars and cents; of less than a cent, four places."""
     sign, value = "-" if micro_usd < 0 else "", abs(micro_usd) / 1_000_000
     if 0 < value < 0.0001:
-        return f"under {sign}$0.0001"
+        return "between -$0.0001 and 0" if sign else "under $0.0001"
     return f"{sign}${value:,.4f}" if 0 < value < 0.01 else f"{sign}${value:,.2f}"
 
 

@@ -144,9 +144,15 @@ class RequestRow:
     subscription: bool
 
     @property
-    def tokens_told(self) -> bool:
-        """The provider said what the request used, so that a missing amount means a missing price."""
-        return self.input_tokens is not None or self.output_tokens is not None
+    def cache_write_tokens(self) -> int | None:
+        """Tokens written to a cache, for however long."""
+        return _plus(self.cache_write_5m_tokens, self.cache_write_1h_tokens)
+
+    @property
+    def unpriced(self) -> bool:
+        """The request used tokens, and what they cost is not known."""
+        used = self.input_tokens is not None or self.output_tokens is not None
+        return used and self.billed_micro_usd is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ def _format(parameters: Sequence[tuple[str, str]]) -> str:
     Raises:
         RequestError: There is no such format.
     """
-    found = [value for name, value in parameters if name == "format"] or ["json"]
+    found = [value for name, value in parameters if name == "format" and value] or ["json"]
     if len(found) > 1 or found[0] not in FORMATS:
         raise RequestError(f"Parameter format: found {', '.join(found)!r:.80}; accepted: {', '.join(FORMATS)}.")
     return found[0]

@@ -35,7 +35,7 @@ class State(Enum):
 
 
 TRANSITIONS: dict[State, dict[str, State]] = {
-    State.NEW: {"ping": State.NEW, "message_start": State.BETWEEN},
+    State.NEW: {"ping": State.NEW, "message_start": State.BETWEEN, "error": State.DONE},
     State.BETWEEN: {
         "ping": State.BETWEEN,
         "content_block_start": State.IN_BLOCK,
@@ -114,12 +114,16 @@ class MessageWriter:
         self._event("ping", {})
 
     def text(self, text: str) -> None:
-        """Write text, in the open text block or a new one."""
+        """Write text, in the open text block or a new one; nothing for ""."""
+        if not text:
+            return
         self._in_block("text", {"type": "text", "text": ""})
         self._delta("text_delta", text)
 
     def thinking(self, thinking: str) -> None:
-        """Write thinking, in the open thinking block or a new one."""
+        """Write thinking, in the open thinking block or a new one; nothing for ""."""
+        if not thinking:
+            return
         self._in_block("thinking", {"type": "thinking", "thinking": "", "signature": ""})
         self._delta("thinking_delta", thinking)
 
@@ -160,14 +164,13 @@ class MessageWriter:
         self._start()
         self.close_block()
         delta = {"stop_reason": stop_reason, "stop_sequence": stop_sequence}
+        if not self._streamed:
+            self._out.append(dumps({**self._envelope(usage), **delta, "content": self._content}))
         self._event("message_delta", {"delta": delta, "usage": usage})
         self._event("message_stop", {})
-        if not self._streamed:
-            message = {**self._envelope(usage), **delta, "content": self._content}
-            self._out.append(dumps(message))
 
     def fail(self, error: CcrError) -> None:
-        """End a stream that has started with `error`; nothing may follow.
+        """End a stream, of which something has gone out, with `error`; nothing may follow.
 
         The open block is closed first, but for a call: a client takes a closed call for a complete one and runs it, cut
         arguments and all (docs/adr/0007-a-broken-call-stays-open.md).
@@ -218,9 +221,9 @@ class MessageWriter:
         following = TRANSITIONS[self._state].get(name)
         if following is None:
             raise IllegalEvent(f"{name} while {self._state.value}")
-        self._state = following
         if self._streamed:
             self._out.append(encode(name, dumps({"type": name, **fields})))
+        self._state = following
 
 
 def _folded(block: dict[str, Any], pieces: dict[str, list[str]]) -> dict[str, Any]:

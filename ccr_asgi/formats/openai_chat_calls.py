@@ -2,6 +2,9 @@
 
 The call at the head of the line is written as it comes. What comes meanwhile for others, and text that comes before
 the head is complete, waits its turn.
+
+A call is opened when its arguments begin, not when its name is known: one that the token limit cuts off in between would
+look like a call without arguments, which a client runs.
 """
 
 import re
@@ -12,9 +15,11 @@ from typing import Any
 
 from ccr_asgi.errors import CcrError
 from ccr_asgi.formats.message_writer import MessageWriter
+from ccr_asgi.formats.partial_json import read_partial
 from ccr_asgi.wire.json_codec import dumps, loads
 
-_USABLE_ID = re.compile(r"[A-Za-z0-9_-]+")
+_USABLE_ID = re.compile(r"[A-Za-z0-9_-]{9,}")
+"""Anthropic's alphabet, and no shorter than Mistral's ids: "call_0" is a counter that the next answer starts anew."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,17 +29,36 @@ class _Call:
     id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
-    opened: bool = False
     written: int = 0
+    closed: bool = False
+    _weighed: int = 0
+    _whole: dict[str, Any] | None = None
 
     @property
     def text(self) -> str:
         return "".join(self.arguments)
 
     @property
-    def may_be_whole(self) -> bool:
-        """Worth the parsing, which grows with the arguments and would be done for every fragment."""
-        return bool(self.arguments) and self.arguments[-1].rstrip().endswith("}")
+    def begins_object(self) -> bool:
+        return bool(self.arguments) and self.arguments[0].startswith("{")
+
+    @property
+    def whole(self) -> dict[str, Any] | None:
+        """The object that the arguments are, if they have come to an end.
+
+        To parse them for every fragment would take quadratic time, so that is done only where they may be complete, and
+        once for the same arguments.
+        """
+        if self._weighed < len(self.arguments):
+            self._weighed = len(self.arguments)
+            self._whole = _object(self.text) if self.arguments[-1].rstrip().endswith("}") else None
+        return self._whole
+
+    def take(self, arguments: str) -> None:
+        if not self.arguments:
+            arguments = arguments.lstrip()  # so that the first piece shows what they begin with
+        if arguments:
+            self.arguments.append(arguments)
 
 
 class Calls:
@@ -44,30 +68,43 @@ class Calls:
         writer: Where they go.
         client_names: The client's name of each tool, by its upstream name.
         id_prefix: Unique to the answer; ids made here begin with it.
+        complain: Makes the error for a call that cannot be made, from its name.
     """
 
-    def __init__(self, writer: MessageWriter, client_names: Mapping[str, str], *, id_prefix: str) -> None:
+    def __init__(
+        self,
+        writer: MessageWriter,
+        client_names: Mapping[str, str],
+        *,
+        id_prefix: str,
+        complain: Callable[[str], CcrError],
+    ) -> None:
         self.made = False
         self._writer = writer
         self._client_names = client_names
         self._id_prefix = id_prefix
+        self._complain = complain
         self._ids: set[str] = set()
         self._made_ids = 0
-        self._by_index: dict[int, _Call] = {}
+        self._by_index: dict[object, _Call] = {}
         self._latest: _Call | None = None
         self._line: deque[_Call | Callable[[], None]] = deque()
 
     def take(self, fragment: dict[str, Any]) -> str:
-        """Take one entry of `tool_calls`; returns the text it added, for counting."""
+        """Take one entry of `tool_calls`; returns the text it added, for counting.
+
+        Raises:
+            CcrError: More arguments came for a call that was complete.
+        """
         function = fragment.get("function")
         function = function if isinstance(function, dict) else {}
         name, arguments = _string(function.get("name")), _arguments(function.get("arguments"))
         call = self._call_of(fragment, name, arguments)
-        if not call.opened:
-            call.name = call.name or name
+        if call.closed and arguments.strip():
+            raise self._complain(call.name)
         call.id = call.id or _string(fragment.get("id"))
-        if arguments:
-            call.arguments.append(arguments)
+        call.name = call.name or name
+        call.take(arguments)
         self._advance()
         return name + arguments
 
@@ -76,34 +113,39 @@ class Calls:
         self._line.append(write)
         self._advance()
 
-    def end(self, *, cut_off: bool, complain: Callable[[str], CcrError]) -> None:
-        """Write all that still waits. With `cut_off` the token limit may have broken the last call's arguments.
+    def end(self, *, cut_off: bool, announced: bool) -> None:
+        """Write all that still waits.
+
+        Args:
+            cut_off: The provider ended the answer before the model did, perhaps in the middle of the last call, which
+                then is written as far as it came: not at all, if its arguments had not begun.
+            announced: The provider said that this is the end; if not, a call without arguments may have lost them.
 
         Raises:
-            CcrError: What `complain` makes of the name of a call whose arguments are no JSON object.
+            CcrError: A call has no name, or its arguments are no JSON object.
         """
         last_call = next((item for item in reversed(self._line) if isinstance(item, _Call)), None)
         while self._line:
             item = self._line.popleft()
             if not isinstance(item, _Call):
                 item()
-                continue
-            if not item.name and not item.text.strip():
-                continue
-            self._write(item)
-            value = _object(item.text)
-            if value is None and not (cut_off and item is last_call):
-                raise complain(item.name)
-            self._complete(item, value)
+            elif cut_off and item is last_call and _is_cut(item):
+                self._write(item)
+            elif item.name or item.arguments:
+                value = _object(item.text) if item.arguments or announced else None
+                if value is None or not item.name:
+                    raise self._complain(item.name)
+                self._complete(item, value)
 
     def _call_of(self, fragment: dict[str, Any], name: str, arguments: str) -> _Call:
         """The call that a fragment belongs to, begun if it is a new one."""
-        index, call_id = fragment.get("index"), _string(fragment.get("id"))
-        known = self._by_index.get(index) if isinstance(index, int) else self._latest
-        if known is None or _begins_anew(known, call_id, name, arguments):
+        index = fragment.get("index")
+        indexed = isinstance(index, int | float | str)
+        known = self._by_index.get(index) if indexed else self._latest
+        if known is None or _begins_anew(known, _string(fragment.get("id")), name, arguments):
             known = _Call()
             self._line.append(known)
-        if isinstance(index, int):
+        if indexed:
             self._by_index[index] = known
         self._latest = known
         return known
@@ -117,38 +159,38 @@ class Calls:
                 head()
                 continue
             self._write(head)
-            if len(self._line) == 1 or not head.opened:
-                return
-            value = _object(head.text) if head.may_be_whole else None
-            if value is None:
+            if len(self._line) == 1 or not head.name or head.whole is None:
                 return
             self._line.popleft()
-            self._complete(head, value)
+            self._complete(head, head.whole)
 
     def _write(self, call: _Call) -> None:
-        """Open the call once its name is known, and write its arguments once they are seen to be an object."""
-        if not call.opened and call.name:
-            call.opened = self.made = True
-            self._writer.open_tool_use(self._unique(call.id), self._client_names.get(call.name, call.name))
-        if not call.opened:
-            return
-        if call.written == 0 and not call.text.lstrip().startswith("{"):
-            return
-        for piece in call.arguments[call.written :]:
-            self._writer.tool_input(piece)
-        call.written = len(call.arguments)
+        """Write what has come of the arguments, once the name is known and they are seen to be an object."""
+        if call.name and call.begins_object:
+            if not call.written:
+                self._open(call)
+            for piece in call.arguments[call.written :]:
+                self._writer.tool_input(piece)
+            call.written = len(call.arguments)
 
-    def _complete(self, call: _Call, value: dict[str, Any] | None) -> None:
-        """Close the call; arguments that were not written as they came are written now."""
-        if not call.opened:
-            return
-        if call.written == 0:
-            self._writer.tool_input(call.text if value is None else dumps(value).decode())
+    def _complete(self, call: _Call, value: dict[str, Any]) -> None:
+        """Write the rest of a call and close it; arguments in an odd form are written in a plain one."""
+        self._write(call)
+        if not call.written:
+            self._open(call)
+            self._writer.tool_input(dumps(value).decode())
         self._writer.close_block()
+        call.closed = True
+
+    def _open(self, call: _Call) -> None:
+        self.made = True
+        self._writer.open_tool_use(self._unique(call.id), self._client_names.get(call.name, call.name))
 
     def _unique(self, call_id: str) -> str:
         """The provider's id if it is usable and new, else one of ours: a client runs a repeated id only once."""
-        while not _USABLE_ID.fullmatch(call_id) or call_id in self._ids:
+        if not _USABLE_ID.fullmatch(call_id):
+            call_id = ""
+        while not call_id or call_id in self._ids:
             call_id = f"toolu_{self._id_prefix}_{self._made_ids}"
             self._made_ids += 1
         self._ids.add(call_id)
@@ -158,13 +200,25 @@ class Calls:
 def _begins_anew(known: _Call, call_id: str, name: str, arguments: str) -> bool:
     """Whether a fragment at the place of a known call starts another one.
 
-    It does with an id of its own, or, where a provider gives no ids, with a name after complete arguments.
+    It does with an id of its own, or, where a provider gives no ids, after complete arguments, with another name or
+    with the same one and further arguments.
     """
     if call_id and known.id:
         return call_id != known.id
-    if not name or not known.name or not arguments.lstrip().startswith("{"):
+    if not name or not known.name or known.whole is None:
         return False
-    return known.may_be_whole and _object(known.text) is not None
+    return name != known.name or arguments.lstrip().startswith("{")
+
+
+def _is_cut(call: _Call) -> bool:
+    """Whether the arguments are not yet complete, though so far nothing is wrong with them."""
+    if not call.begins_object:
+        return _object(call.text) is None or not call.arguments
+    try:
+        read_partial(call.text)
+    except ValueError:
+        return False
+    return _object(call.text) is None
 
 
 def _object(text: str) -> dict[str, Any] | None:
@@ -181,10 +235,15 @@ def _object(text: str) -> dict[str, Any] | None:
 
 
 def _arguments(value: object) -> str:
-    """A fragment of arguments; some providers send the object itself."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    return dumps(value).decode()
+    """A fragment of arguments; some providers send the object itself.
+
+    A lone surrogate becomes its escape, which means the same in JSON and goes together with the other half, should that
+    be in the next fragment.
+    """
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else dumps(value).decode()
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _string(value: object) -> str:

@@ -10,16 +10,21 @@ from ccr_asgi.formats.message_writer import MessageWriter, StopReason
 from ccr_asgi.formats.openai_chat_calls import Calls
 from ccr_asgi.formats.openai_errors import from_event
 from ccr_asgi.wire.json_codec import loads
-from ccr_asgi.wire.sse import SSEParser
+from ccr_asgi.wire.sse import ServerSentEvent, SSEParser
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 """A larger JSON answer is refused."""
 
-STOP_REASONS: Mapping[str, StopReason] = {"length": "max_tokens", "content_filter": "refusal"}
-"""finish_reason to stop_reason. Any other ends with tool_use if a call was made, else with end_turn: providers are not
-to be trusted there (some say "stop" after a call)."""
+STOP_REASONS: Mapping[str, StopReason] = {
+    "length": "max_tokens",
+    "model_length": "max_tokens",  # Mistral's, where the context is full
+    "content_filter": "refusal",
+}
+"""finish_reason to stop_reason, where the answer was cut off. Any other ends with tool_use if a call was made, else
+with end_turn: providers are not to be trusted there (some say "stop" after a call)."""
 
 _DONE = b"[DONE]"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class ChatStream:
@@ -58,15 +63,17 @@ class ChatStream:
         self._secrets = secrets
         self._streamed = streamed
         self._writer = MessageWriter(message_id=context.message_id, model=model, streamed=streamed)
-        self._calls = Calls(self._writer, tool_names, id_prefix=context.message_id.removeprefix("msg_"))
+        self._calls = Calls(
+            self._writer, tool_names, id_prefix=context.message_id.removeprefix("msg_"), complain=self._complain
+        )
         self._said: list[str] = []
         self._spoken = False  # bytes have gone out: from here on failures are events
-        self._document: list[bytes] | None = None
+        self._lead = b""
+        self._document: bytearray | None = None
         self._parser: SSEParser | None = None
-        self._received_bytes = 0
         self._usage: dict[str, Any] | None = None
         self._finish_reason: str | None = None
-        self._understood = False
+        self._announced = False  # [DONE] has been
 
     @property
     def finished(self) -> bool:
@@ -93,7 +100,7 @@ class ChatStream:
         """The answer broke off; see `StreamMachine.fail`."""
         if self.finished:
             return b""
-        if not self._writer.started or not self._spoken:
+        if not self._spoken:
             raise error
         self.failure = error
         self._writer.fail(error)
@@ -123,11 +130,16 @@ class ChatStream:
             return b""
         try:
             step()
+        except RecursionError:
+            return self._break_off(ProviderError(f"{self._provider}: the answer is JSON that is nested too deeply."))
         except CcrError as error:
-            return self._writer.take() + self.fail(error) if self._spoken else self.fail(error)
+            return self._break_off(error)
         out = self._writer.take()
         self._spoken = self._spoken or bool(out)
         return out
+
+    def _break_off(self, error: CcrError) -> bytes:
+        return (self._writer.take() if self._spoken else b"") + self.fail(error)
 
     # --- bytes
 
@@ -135,57 +147,61 @@ class ChatStream:
         if self._parser is None and self._document is None:
             chunk = self._choose_reader(chunk)
         if self._document is not None:
-            self._received_bytes += len(chunk)
-            if self._received_bytes > MAX_DOCUMENT_BYTES:
+            self._document += chunk
+            if len(self._document) > MAX_DOCUMENT_BYTES:
                 raise ProviderError(f"{self._provider}: the answer is longer than {MAX_DOCUMENT_BYTES} bytes.")
-            self._document.append(chunk)
         elif self._parser is not None:
             for event in self._parser.feed(chunk):
-                self._event(event.data)
+                self._event(event)
 
     def _choose_reader(self, chunk: bytes) -> bytes:
-        start = chunk.removeprefix(b"\xef\xbb\xbf").lstrip()
+        """Tell from the first bytes what the answer is; returns those to be read, none while they do not tell."""
+        start = (self._lead + chunk).removeprefix(_BYTE_ORDER_MARK).lstrip()
+        if _BYTE_ORDER_MARK.startswith(start):
+            self._lead = start
+            return b""
         if start.startswith((b"{", b"[")):
-            self._document = []
+            self._document = bytearray()
         elif start.startswith(b"<"):
             raise ProviderError(
-                f"{self._provider}: the answer is a page ({self._content_type[:50] or 'no content-type'}), "
-                "not a completion. Is baseUrl the full URL of the Chat Completions endpoint?"
+                f"{self._provider}: the answer is a page ({self._kind_of_content}), not a completion. "
+                "Is baseUrl the full URL of the Chat Completions endpoint?"
             )
-        elif start:
+        else:
             self._parser = SSEParser()
-        return chunk if start else b""
+        return start
 
     def _end(self) -> None:
         if self._document is not None:
-            self._whole(b"".join(self._document))
+            self._whole(bytes(self._document))
         elif self._parser is not None:
             for event in self._parser.close():
-                self._event(event.data)
+                if not self._event(event) and self._finish_reason is None:
+                    raise UpstreamCut(f"{self._provider}: the answer ended in the middle of an event.")
         if not self.finished:
             self._finish()
 
-    def _event(self, data: bytes) -> None:
+    def _event(self, event: ServerSentEvent) -> bool:
+        """Take one event; returns False for one that is not JSON, which alone does not end the stream."""
         if self.finished:
-            return
-        if data.strip() == _DONE:
-            self._understood = True
+            return True
+        if event.data.strip() == _DONE:
+            self._announced = True
             self._finish()
-            return
-        try:
-            chunk = loads(data)
-        except ValueError:
-            return  # one bad line does not end the stream
+            return True
+        chunk = _read(event.data)
+        if event.name == b"error":
+            raise from_event(self._provider, chunk or event.data.decode("utf-8", "replace"), secrets=self._secrets)
         if isinstance(chunk, dict):
             self._chunk(chunk)
+        return chunk is not None
 
     def _whole(self, data: bytes) -> None:
-        try:
-            answer = loads(data)
-        except ValueError:
-            raise UpstreamCut(f"{self._provider}: the answer is not whole JSON.") from None
+        answer = _read(data)
         if isinstance(answer, list) and answer:
             answer = answer[0]
+        if answer is None:
+            raise UpstreamCut(f"{self._provider}: the answer is not whole JSON.")
         if not isinstance(answer, dict):
             raise ProviderError(f"{self._provider}: the answer is a JSON {type(answer).__name__}, not a completion.")
         self._chunk(answer)
@@ -196,7 +212,6 @@ class ChatStream:
         choices = chunk.get("choices")
         if chunk.get("error") or (choices is None and any(chunk.get(key) for key in ("message", "detail"))):
             raise from_event(self._provider, chunk, secrets=self._secrets)
-        self._understood = self._understood or isinstance(choices, list)
         model = chunk.get("model")
         if isinstance(model, str) and model:
             self._extra.served_model = model
@@ -209,58 +224,77 @@ class ChatStream:
             self._finish()
 
     def _choice(self, choice: dict[str, Any]) -> None:
-        self._usage = _mapping(choice, "usage") or self._usage
-        self._delta(_mapping(choice, "delta") or _mapping(choice, "message"))
         reason = choice.get("finish_reason")
+        if choice.get("error") or reason == "error":  # OpenRouter's, for what the model's own provider did
+            raise from_event(self._provider, choice, secrets=self._secrets)
+        self._usage = _mapping(choice, "usage") or self._usage
+        if delta := _mapping(choice, "delta"):
+            self._delta(delta, _list(delta, "tool_calls"))
+        elif message := _mapping(choice, "message"):
+            calls = _list(message, "tool_calls")
+            self._delta(message, [{**call, "index": place} for place, call in enumerate(calls)])
         if isinstance(reason, str) and reason:
             self._finish_reason = reason
 
-    def _delta(self, delta: dict[str, Any]) -> None:
+    def _delta(self, delta: dict[str, Any], calls: list[dict[str, Any]]) -> None:
         # Both fields carry the same text where a provider sends both.
         if thinking := _text(delta.get("reasoning")) or _text(delta.get("reasoning_content")):
             self._say(thinking, self._writer.thinking)
         for key in ("content", "refusal"):
             if text := _text(delta.get(key)):
                 self._say(text, self._writer.text)
-        calls = delta.get("tool_calls")
-        for call in calls if isinstance(calls, list) else ():
-            if isinstance(call, dict):
-                self._call(call)
-        if function := _mapping(delta, "function_call"):  # the API's form of 2023
-            self._call({"index": 0, "function": function})
+        if not calls and (function := _mapping(delta, "function_call")):  # the API's form of 2023
+            calls = [{"index": 0, "function": function}]
+        for call in calls:
+            self._said.append(self._calls.take(call))
 
     def _say(self, text: str, write: Callable[[str], None]) -> None:
         self._said.append(text)
         self._calls.interleave(lambda: write(text))
 
-    def _call(self, call: dict[str, Any]) -> None:
-        self._said.append(self._calls.take(call))
-
     # --- the end
 
     def _finish(self) -> None:
-        if not self._understood:
-            raise UpstreamCut(f"{self._provider}: the answer ended without a completion in it.")
-        cut_off = self._finish_reason == "length"
-        self._calls.end(cut_off=cut_off, complain=self._complain)
-        if self._finish_reason is None and not self._said:
-            raise UpstreamCut(f"{self._provider}: the answer ended before it said anything.")
+        if self._finish_reason is None and not any(self._said):
+            raise UpstreamCut(
+                f"{self._provider}: the answer ({self._kind_of_content}) ended without a completion in it."
+            )
         stop_reason = STOP_REASONS.get(self._finish_reason or "")
+        announced = self._announced or self._finish_reason is not None
+        self._calls.end(cut_off=stop_reason is not None, announced=announced)
         if stop_reason is None:
             stop_reason = "tool_use" if self._calls.made else "end_turn"
         self._writer.finish(stop_reason, self.usage_so_far())
 
     def _complain(self, tool: str) -> ProviderError:
+        if not tool:
+            return ProviderError(f"{self._provider}: the model called a tool without naming it.")
         return ProviderError(f"{self._provider}: the arguments of the call to {tool!r:.100} are not a JSON object.")
+
+    @property
+    def _kind_of_content(self) -> str:
+        return self._content_type[:50] or "no content-type"
+
+
+def _read(data: bytes) -> Any:
+    """What `data` is as JSON; None if it is not. A spoilt character is no reason to lose the words around it."""
+    try:
+        return loads(data.decode("utf-8", "replace"))
+    except ValueError:
+        return None
 
 
 def _text(value: object) -> str:
     """A text, or the texts of a list of parts."""
-    if isinstance(value, str):
-        return value
     if isinstance(value, list):
-        return "".join(_text(part.get("text")) for part in value if isinstance(part, dict))
-    return ""
+        texts = [part.get("text") or part.get("refusal") for part in value if isinstance(part, dict)]
+        return "".join(text for text in texts if isinstance(text, str))
+    return value if isinstance(value, str) else ""
+
+
+def _list(parent: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    value = parent.get(key)
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def _mapping(parent: dict[str, Any], key: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ccr_asgi.asgi import Headers, raw_path, send_json, with_body_length, with_headers
 from ccr_asgi.config import Kind, Provider
 from ccr_asgi.errors import CcrError, RequestError, UpstreamError, to_sse_event
-from ccr_asgi.exchange import COUNT_TOKENS_PATH, Exchange, with_exchange
+from ccr_asgi.exchange import COUNT_TOKENS_PATH, Exchange, is_messages_request, with_exchange
 from ccr_asgi.formats import FORMATS, anthropic
 from ccr_asgi.formats.base import Conversion, ConversionContext, Format, StreamMachine, UpstreamRequest
 from ccr_asgi.routing import Route
@@ -28,7 +28,7 @@ _USER_AGENT = b"ccr-asgi"
 
 
 class FormatConversionMiddleware:
-    """Converts requests to the wire format of their provider, and the answers back.
+    """Converts Messages requests to the wire format of their provider, and the answers back.
 
     Args:
         app: The layers below.
@@ -45,7 +45,7 @@ class FormatConversionMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or not is_messages_request(scope):
             await self.app(scope, receive, send)
             return
         await with_exchange(self._convert, scope, receive, send)
@@ -81,10 +81,10 @@ class FormatConversionMiddleware:
         await self.app(scope, receive, send)
 
     async def _exchange_messages(self, conversion: Conversion, scope: Scope, send: Send, exchange: Exchange) -> None:
-        request: UpstreamRequest | None = conversion.request
+        request = conversion.request
         exchange.conversion = conversion
         exchange.usage_extra = conversion.extra
-        while request is not None:
+        while True:
             answer = _Answer(send, conversion, exchange)
             headers = _upstream_headers(request, streamed=exchange.streamed)
             try:
@@ -97,9 +97,10 @@ class FormatConversionMiddleware:
                 if answer.started:
                     await answer.fail(failure)
                     return
-                request = conversion.retry(failure)
-                if request is None:
+                changed = conversion.retry(failure)
+                if changed is None:
                     raise failure from error
+                request = changed
                 exchange.resends += 1
 
 

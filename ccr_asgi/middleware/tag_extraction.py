@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ccr_asgi.asgi import header, raw_path
+from ccr_asgi.asgi import header
 from ccr_asgi.errors import RequestError
-from ccr_asgi.exchange import COUNT_TOKENS_PATH, MESSAGES_PATH, Exchange, with_exchange
+from ccr_asgi.exchange import Exchange, is_messages_request, with_exchange
 from ccr_asgi.routing import TAG_NAME, find_tag
 from ccr_asgi.wire.json_codec import loads
 
@@ -54,11 +54,6 @@ class TagExtractionMiddleware:
         body = await exchange.body(receive)
         read_body_fields(body, exchange)
         await self.app(scope, exchange.replay(body), send)
-
-
-def is_messages_request(scope: Scope) -> bool:
-    """Whether the request's body is a Messages body (also that of count_tokens)."""
-    return scope["method"] == "POST" and raw_path(scope) in (MESSAGES_PATH, COUNT_TOKENS_PATH)
 
 
 def read_body_fields(body: bytes, exchange: Exchange) -> None:

@@ -26,6 +26,3 @@ system's reason, never a header field or a byte of a body.
 from ccr_asgi.transport.http11 import Http11Transport
 
 __all__ = ["Http11Transport"]
-
-AiohttpTransport = Http11Transport
-"""The class's name while its callers were being written."""

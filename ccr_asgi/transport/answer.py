@@ -160,8 +160,8 @@ class Answer(httpx.AsyncByteStream):
         self.status = status
         self._begun = True
         self._keep_alive = self._parser.should_keep_alive()
-        # The parser does not know the method, and would wait for the body whose length the answer to HEAD tells.
-        self._complete = self._method == "HEAD" or status in (204, 304)
+        # The parser, which does not know the method, would wait for the body whose length the answer to HEAD tells.
+        self._complete = self._method == "HEAD"
 
     def on_body(self, data: bytes) -> None:
         """Bytes of the body."""

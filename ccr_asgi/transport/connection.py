@@ -110,7 +110,6 @@ class Connection(asyncio.Protocol):
         if not reusable or self.transport.is_closing():
             self.transport.abort()  # close() would wait until the peer has read what we could not send
             return
-        self.resume_reading()  # else its end would go unnoticed
         self._pool.resting[self.origin].append(self)
         self._expiry = asyncio.get_running_loop().call_later(self._pool.keepalive_s, self.transport.abort)
 
@@ -129,14 +128,11 @@ class Connection(asyncio.Protocol):
         # "Writable" shall mean that nothing is left in our buffers. (With high=0 asyncio's TLS would never resume.)
         self.transport.set_write_buffer_limits(high=1, low=0)
         self._pool.open.add(self)
-        if self._pool.closed:
-            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         self._pool.open.discard(self)
         self.rouse()
-        self.writable.set()
         if self.reader is not None:
             self.reader.end(exc)
 

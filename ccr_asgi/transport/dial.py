@@ -53,6 +53,9 @@ class Dialer:
         # UnicodeError: a name that IDNA cannot write. RuntimeError: what uvloop makes of some failures.
         except (OSError, UnicodeError, RuntimeError) as error:
             raise httpx.ConnectError(f"{origin.peer} could not be connected to: {error}") from error
+        if pool.closed:
+            # Not sooner: uvloop would close the file descriptor twice if this came before create_connection()'s end.
+            connection.transport.abort()
         return connection
 
     def absolute_form(self, url: httpx.URL) -> tuple[bytes, RawHeaders]:

@@ -6,7 +6,7 @@ in memory at once: whoever reads the pieces decides when it is too much.
 
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import brotli
@@ -22,6 +22,12 @@ PIECE_BYTES = 256 * 1024
 """About how much one piece holds at most (br rounds it up to a power of two, and at most doubles it)."""
 ZSTD_WINDOW_LOG = 23
 """8 MB, the largest window that a server may ask for on the web (RFC 9659)."""
+MAX_CODINGS = 4
+"""More codings on top of each other than anybody has a use for."""
+
+_GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
+_ZLIB_WINDOW_BITS = zlib.MAX_WBITS
+_RAW_WINDOW_BITS = -zlib.MAX_WBITS
 
 
 class Decoder(Protocol):
@@ -44,58 +50,65 @@ class Decoder(Protocol):
         ...
 
 
-class _Identity:
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        if data:
-            yield data
+class _Gzip:
+    """gzip, also several members in a row; zeros behind one are padding (gzip's manual)."""
 
-    def close(self) -> None:
-        pass
-
-
-class _Zlib:
-    """gzip (also several members in a row), and deflate with or without its zlib header."""
-
-    def __init__(self, coding: str) -> None:
-        self._coding = coding
-        self._window_bits = GZIP if coding == "gzip" else DEFLATE
-        self._inflate = zlib.decompressobj(self._window_bits)
-        self._held = b""
+    def __init__(self) -> None:
+        self._inflate = zlib.decompressobj(_GZIP_WINDOW_BITS)
         self._begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        data = self._held + data
-        if not self._begun:
-            self._held = data
-            if len(data) < 2:
-                return
-            self._begin(data)
+        self._begun = self._begun or bool(data)
         try:
-            while data:
-                if piece := self._inflate.decompress(data, PIECE_BYTES):
-                    yield piece
-                data = self._inflate.unconsumed_tail
+            while data := data.lstrip(b"\0") if self._inflate.eof else data:
                 if self._inflate.eof:
-                    data = self._inflate.unused_data if self._coding == "gzip" else b""
-                    self._inflate = zlib.decompressobj(self._window_bits) if data else self._inflate
+                    self._inflate = zlib.decompressobj(_GZIP_WINDOW_BITS)
+                yield from _inflated(self._inflate, data)
+                data = self._inflate.unused_data
         except zlib.error as error:
-            raise _broken(self._coding) from error
-
-    def _begin(self, data: bytes) -> None:
-        self._begun = True
-        self._held = b""
-        # Some servers send deflate without the zlib header that RFC 9110 asks for (RFC 1950 tells how one looks).
-        if self._coding == "deflate" and (data[0] & 0x0F != 8 or (data[0] << 8 | data[1]) % 31):
-            self._window_bits = -DEFLATE
-            self._inflate = zlib.decompressobj(self._window_bits)
+            raise _broken("gzip") from error
 
     def close(self) -> None:
-        if self._held or (self._begun and not self._inflate.eof):
+        if self._begun and not self._inflate.eof:
             raise _cut()
 
 
-GZIP = 16 + zlib.MAX_WBITS
-DEFLATE = zlib.MAX_WBITS
+class _Deflate:
+    """deflate with its zlib header, or without it, as some servers send it against RFC 9110."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._inflate: zlib._Decompress | None = None
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if self._inflate is None:
+            data = self._head = self._head + data
+            if len(data) < 2:
+                return
+            self._inflate = zlib.decompressobj(_ZLIB_WINDOW_BITS if _is_zlib(data) else _RAW_WINDOW_BITS)
+        try:
+            yield from _inflated(self._inflate, data)
+        except zlib.error as error:
+            raise _broken("deflate") from error
+
+    def close(self) -> None:
+        if self._head and (self._inflate is None or not self._inflate.eof):
+            raise _cut()
+
+
+def _is_zlib(data: bytes) -> bool:
+    """Whether `data` begins with a zlib header (RFC 1950, section 2.2): the method deflate, and a multiple of 31."""
+    return data[0] & 0x0F == 8 and int.from_bytes(data[:2]) % 31 == 0
+
+
+def _inflated(inflate: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+    full = False  # a full piece may leave output behind though all input is read
+    while not inflate.eof and (data or full):
+        piece = inflate.decompress(data, PIECE_BYTES)
+        if piece:
+            yield piece
+        full = len(piece) == PIECE_BYTES
+        data = inflate.unconsumed_tail
 
 
 class _Brotli:
@@ -118,22 +131,21 @@ class _Brotli:
 
 
 class _Zstd:
+    """zstd, also several frames in a row."""
+
     def __init__(self) -> None:
-        self._inflate = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
+        self._inflate = _zstd_frame()
         self._begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         self._begun = self._begun or bool(data)
         try:
             while data or not (self._inflate.needs_input or self._inflate.eof):
+                if self._inflate.eof:
+                    self._inflate = _zstd_frame()
                 if piece := self._inflate.decompress(data, PIECE_BYTES):
                     yield piece
-                data = b""
-                if self._inflate.eof and self._inflate.unused_data:  # several frames in a row
-                    data = self._inflate.unused_data
-                    self._inflate = zstd.ZstdDecompressor(
-                        options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
-                    )
+                data = self._inflate.unused_data
         except zstd.ZstdError as error:
             raise _broken("zstd") from error
 
@@ -142,8 +154,12 @@ class _Zstd:
             raise _cut()
 
 
+def _zstd_frame() -> zstd.ZstdDecompressor:
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
+
+
 class _Chain:
-    """Several codings, undone in the reverse of the order in which they were put on."""
+    """Any number of codings, also none, undone in the reverse of the order in which they were put on."""
 
     def __init__(self, decoders: list[Decoder]) -> None:
         self._decoders = decoders
@@ -153,7 +169,8 @@ class _Chain:
 
     def _through(self, data: bytes, index: int) -> Iterator[bytes]:
         if index == len(self._decoders):
-            yield data
+            if data:
+                yield data
             return
         for piece in self._decoders[index].feed(data):
             yield from self._through(piece, index + 1)
@@ -163,28 +180,27 @@ class _Chain:
             decoder.close()
 
 
-_CODINGS: dict[str, Callable[[], Decoder]] = {
-    "": _Identity,
-    "identity": _Identity,
-    "gzip": lambda: _Zlib("gzip"),
-    "x-gzip": lambda: _Zlib("gzip"),
-    "deflate": lambda: _Zlib("deflate"),
+_CODINGS: Mapping[str, Callable[[], Decoder]] = {
+    "gzip": _Gzip,
+    "x-gzip": _Gzip,
+    "deflate": _Deflate,
     "br": _Brotli,
     "zstd": _Zstd,
 }
 
 
 def decoder(content_encoding: str | None) -> Decoder:
-    """A decoder for the value of a content-encoding header; "" and None stand for none.
+    """A decoder for the value of a content-encoding header; "", "identity" and None stand for none.
 
     Raises:
-        UpstreamError: A coding is not known.
+        UpstreamError: A coding is not known, or there are more of them than `MAX_CODINGS`.
     """
     names = [name.strip().lower() for name in (content_encoding or "").split(",")]
-    unknown = [name for name in names if name not in _CODINGS]
-    if unknown:
-        known = ", ".join(name for name in _CODINGS if name)
-        raise UpstreamError(f"The answer has the content-encoding {unknown[0]!r:.50}; known are {known}.")
+    names = [name for name in names if name not in ("", "identity")]
+    if unknown := [name for name in names if name not in _CODINGS]:
+        raise UpstreamError(f"The answer has the content-encoding {unknown[0]!r:.50}; known are {', '.join(_CODINGS)}.")
+    if len(names) > MAX_CODINGS:
+        raise UpstreamError(f"The answer has {len(names)} content-encodings; at most {MAX_CODINGS} are undone.")
     decoders = [_CODINGS[name]() for name in reversed(names)]
     return decoders[0] if len(decoders) == 1 else _Chain(decoders)
 

@@ -5,6 +5,7 @@ it cuts a file in the middle of an emoji), the standard library has a second try
 """
 
 import json
+import math
 from typing import Any, NoReturn
 
 import msgspec
@@ -17,7 +18,8 @@ def loads(data: bytes | str) -> Any:
     """Parse one JSON document.
 
     Raises:
-        ValueError: It is not JSON, not UTF-8, or nested too deeply; the message says where.
+        ValueError: It is not JSON, not UTF-8, nested too deeply, or has a number beyond all bounds; the message says
+            where.
     """
     try:
         return _decoder.decode(data)
@@ -26,7 +28,11 @@ def loads(data: bytes | str) -> Any:
 
 
 def dumps(value: object) -> bytes:
-    """Write `value` as compact UTF-8 JSON; lone surrogates become escapes."""
+    """Write `value`, which `loads` could have returned, as compact UTF-8 JSON; lone surrogates become escapes.
+
+    Raises:
+        RecursionError: It is nested too deeply.
+    """
     try:
         return _encoder.encode(value)
     except UnicodeEncodeError:
@@ -36,10 +42,17 @@ def dumps(value: object) -> bytes:
 def _loads_slowly(data: bytes | str) -> Any:
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):  # it could not be written again
+        raise ValueError(f"{text[:20]} is beyond all bounds")
+    return value

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ccr_asgi.errors import UpstreamError
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
-"""A longer line is refused, since it could only be held whole."""
+"""A longer line, or more data in one event, is refused, since it could only be held whole."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -29,18 +29,17 @@ class SSEParser:
 
     def __init__(self, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._max_line_bytes = max_line_bytes
-        self._line: list[bytes] = []
-        self._line_bytes = 0
+        self._line = bytearray()
         self._after_cr = False
         self._first_line = True
         self._name = b""
-        self._data: list[bytes] = []
+        self._data = bytearray()  # every data line with a line feed after it
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Take the next bytes; return the events that end in them.
 
         Raises:
-            UpstreamError: A line is longer than `max_line_bytes`.
+            UpstreamError: A line, or the data of one event, is longer than `max_line_bytes`.
         """
         if self._after_cr and chunk:
             chunk = chunk.removeprefix(b"\n")  # the other half of a CRLF whose line has ended already
@@ -48,13 +47,13 @@ class SSEParser:
         if b"\r" in chunk:
             self._after_cr = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        first, *further = chunk.split(b"\n")
-        self._keep(first)
+        *ended, rest = chunk.split(b"\n")
         events = []
-        for part in further:
+        for part in ended:
+            self._keep(part)
             if event := self._end_line():
                 events.append(event)
-            self._keep(part)
+        self._keep(rest)
         return events
 
     def close(self) -> list[ServerSentEvent]:
@@ -63,16 +62,13 @@ class SSEParser:
         return [event for event in last if event is not None]
 
     def _keep(self, part: bytes) -> None:
-        self._line_bytes += len(part)
-        if self._line_bytes > self._max_line_bytes:
-            raise UpstreamError(f"The provider sent a line of more than {self._max_line_bytes} bytes.")
-        if part:
-            self._line.append(part)
+        self._line += part
+        if len(self._line) > self._max_line_bytes:
+            raise self._too_long()
 
     def _end_line(self) -> ServerSentEvent | None:
-        line = b"".join(self._line)
+        line = bytes(self._line)
         self._line.clear()
-        self._line_bytes = 0
         if self._first_line:
             self._first_line = False
             line = line.removeprefix(_BYTE_ORDER_MARK)
@@ -80,16 +76,21 @@ class SSEParser:
             return self._end_event()
         field, _, value = line.partition(b":")
         if field == b"data":
-            self._data.append(value.removeprefix(b" "))
+            self._data += value.removeprefix(b" ") + b"\n"
+            if len(self._data) > self._max_line_bytes:
+                raise self._too_long()
         elif field == b"event":
             self._name = value.removeprefix(b" ")
         return None
 
     def _end_event(self) -> ServerSentEvent | None:
-        event = ServerSentEvent(self._name or b"message", b"\n".join(self._data)) if self._data else None
+        event = ServerSentEvent(self._name or b"message", bytes(self._data[:-1])) if self._data else None
         self._name = b""
         self._data.clear()
         return event
+
+    def _too_long(self) -> UpstreamError:
+        return UpstreamError(f"The provider sent an event of more than {self._max_line_bytes} bytes.")
 
 
 def encode(name: str, data: bytes) -> bytes:

@@ -15,7 +15,7 @@ from ccr_asgi.usage.record import Tokens
 from ccr_asgi.usage.tables import INSERT_REQUEST, requests, row_values
 from tests.usage.records import record
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "usage-schema.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "usage-schema.md").read_text()
 RECIPES: list[str] = re.findall(r"^```sql\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 ROWS = [

@@ -306,6 +306,7 @@ async def test_the_clients_own_slowness_is_no_silence_of_the_upstream() -> None:
 
     async def script(peer: Peer) -> None:
         assert (await peer.request()).body == b"slow"
+        await asyncio.sleep(0.4)
         await peer.answer(b"x" * size)
 
     async def slow_body() -> AsyncIterator[bytes]:
@@ -322,6 +323,26 @@ async def test_the_clients_own_slowness_is_no_silence_of_the_upstream() -> None:
         async for chunk in stream:
             got += len(chunk)
         assert got == size
+    await transport.aclose()
+
+
+async def test_after_a_pause_of_the_reader_the_upstream_has_all_its_time() -> None:
+    go_on = asyncio.Event()
+    more = b"x" * (HIGH_WATER_BYTES + 10_000)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED + b"%x\r\n%b\r\n" % (len(more), more))
+        await go_on.wait()
+        await asyncio.sleep(0.5)
+        await peer.send(b"0\r\n\r\n")
+
+    transport = Http11Transport(idle_timeout_s=0.8)
+    async with RawServer(script) as server:
+        stream = body_of(await transport.handle_async_request(request("GET", server.url)))
+        await asyncio.sleep(1.4)  # it is checked at 0.8 s; at 1.6 s the upstream has been waited for only 0.2 s
+        go_on.set()
+        assert b"".join([chunk async for chunk in stream]) == more
     await transport.aclose()
 
 

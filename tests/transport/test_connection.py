@@ -5,6 +5,7 @@ import httpx
 import pytest
 
 from ccr_asgi.transport import Http11Transport
+from ccr_asgi.transport.answer import Answer
 from tests.support.raw_server import Peer, RawServer
 from tests.transport import body_of, exchange, request
 
@@ -83,6 +84,40 @@ async def test_a_connection_closed_while_it_rested_is_not_used(transport: Http11
             await closed.wait()
             closed.clear()
             await asyncio.sleep(0.01)
+            [pool] = transport._pools.values()
+            assert not any(pool.resting.values())
+
+
+async def test_a_connection_that_is_just_being_closed_is_not_used(transport: Http11Transport) -> None:
+    async with RawServer(numbered) as server:
+        assert await ask(transport, server) == b"0"
+        [pool] = transport._pools.values()
+        for connection in pool.open:
+            connection.transport.abort()
+        assert await ask(transport, server) == b"1"
+
+
+async def test_a_connection_that_was_lost_before_the_request_raises_at_once(transport: Http11Transport) -> None:
+    async with RawServer(numbered) as server:
+        await ask(transport, server)
+        [pool] = transport._pools.values()
+        [connection] = pool.open
+        connection.transport.abort()
+        await asyncio.sleep(0.01)
+        answer = Answer(connection, "GET", idle_timeout_s=60)
+        answer.send(b"GET / HTTP/1.1\r\n\r\n", timeout_s=60)
+        with pytest.raises(httpx.ReadError):
+            await answer.begun()
+
+
+async def test_writable_means_that_the_kernel_has_taken_all(transport: Http11Transport) -> None:
+    async with RawServer(numbered) as server:
+        await ask(transport, server)
+        [pool] = transport._pools.values()
+        [connection] = pool.open
+        while connection.writable.is_set():
+            connection.transport.write(b"x" * 10_000)
+        assert 0 < connection.transport.get_write_buffer_size() <= 10_000
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -139,6 +174,7 @@ async def test_bytes_that_nobody_asked_for_are_no_answer(transport: Http11Transp
         ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhigarbage", b"hi"),
         ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", b""),
         ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", b""),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n", b""),
         ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nhi", b""),
         ("GET", b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi", b"hi"),
         ("GET", b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi and more", b"hi"),
@@ -221,6 +257,8 @@ async def test_cancelling_the_wait_for_the_head_ends_the_upstream_request(
         with pytest.raises(asyncio.CancelledError):
             await asking
         await asyncio.sleep(0.05)
+        [pool] = transport._pools.values()
+        assert not pool.open  # though the upstream has not read what was sent before
         go_on.set()
         async with asyncio.timeout(1):
             await gone.wait()

@@ -35,6 +35,16 @@ async def test_aclose_closes_busy_and_resting_connections_and_a_later_request_op
         await transport.aclose()
 
 
+async def test_aclose_reaches_a_connection_that_is_only_coming_about() -> None:
+    transport = Http11Transport()
+    async with RawServer(numbered) as server:
+        asking = asyncio.create_task(transport.handle_async_request(request("GET", server.url)))
+        await asyncio.sleep(0)
+        await transport.aclose()
+        with pytest.raises(httpx.ReadError):
+            await asking
+
+
 async def test_aclose_without_a_request() -> None:
     await Http11Transport().aclose()
 

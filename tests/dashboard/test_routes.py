@@ -1,0 +1,456 @@
+"""The dashboard and its JSON as a browser gets them: the same numbers, everything escaped, under any prefix."""
+
+import json
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from ccr_asgi.config import Cost
+from ccr_asgi.dashboard import routes as routes_module
+from ccr_asgi.dashboard.routes import CONTENT_SECURITY_POLICY, routes
+from ccr_asgi.usage.errors import StoreError
+from ccr_asgi.usage.record import Tokens, UsageRecord
+from ccr_asgi.usage.store import UsageStore
+from tests.support.asgi import Response, request
+from tests.usage.records import record
+
+COSTS = {"gpt-oss-120b": Cost(input=0.35, output=0.75, cache_read=0.1), "<b>": Cost(input=1, output=2)}
+HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'; DROP TABLE requests; --", "{{ 7 * 7 }}"]
+VOID = {"meta", "link", "img", "input", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """What a reader of the HTML finds: elements that are open, values by field, links, text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.values: dict[str, dict[str, list[str]]] = {}
+        self._open: list[tuple[str, str | None]] = []
+        self.feed(html)
+        self.close()
+        assert self._open == [], "elements are left open"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.elements.append((tag, found))
+        if tag not in VOID:
+            self._open.append((tag, found.get("id")))
+        if field := found.get("data-field"):
+            section = next((name for _, name in reversed(self._open) if name and name != "main"), "")
+            self.values.setdefault(section, {}).setdefault(field, []).append(found.get("value") or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        opened, _ = self._open.pop()
+        assert opened == tag, f"</{tag}> closes <{opened}>"
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def addresses(self) -> list[str]:
+        names = ("href", "src", "action")
+        return [value for _, found in self.elements for name in names if (value := found.get(name))]
+
+    def tags(self) -> set[str]:
+        return {tag for tag, _ in self.elements}
+
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "usage.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[UsageStore]:
+    store = UsageStore(path)
+    await store.start()
+    yield store
+    await store.stop()
+
+
+@pytest.fixture
+def app(store: UsageStore, path: Path) -> Starlette:
+    async def opened() -> UsageStore:
+        return store
+
+    return Starlette(routes=routes(opened, database=str(path), costs=COSTS))
+
+
+@pytest.fixture
+def broken_app() -> Starlette:
+    async def refused() -> UsageStore:
+        raise StoreError("The usage database /x/<usage>.db cannot be used: file is not a database")
+
+    return Starlette(routes=routes(refused, database="/x/usage.db", costs={}))
+
+
+async def get(app: Any, path: str, query: str = "", **more: Any) -> Response:
+    return await request(app, path=path, query=query.encode("latin-1"), **more)
+
+
+async def page(app: Any, query: str = "", status: int = 200, path: str = "/dashboard", **more: Any) -> Page:
+    response = await get(app, path, query, **more)
+    assert response.status == status
+    assert response.header("content-type") == b"text/html; charset=utf-8"
+    return Page(response.body.decode("utf-8"))
+
+
+async def usage(app: Any, query: str = "", status: int = 200) -> Any:
+    response = await get(app, "/api/usage", query)
+    assert response.status == status
+    assert response.header("content-type") == b"application/json"
+    return json.loads(response.body)
+
+
+def recent(row_id: str, minutes: int = 1, **changes: Any) -> UsageRecord:
+    return record(row_id, started_at=datetime.now(UTC) - timedelta(minutes=minutes), **changes)
+
+
+async def fill(store: UsageStore, path: Path) -> None:
+    """Rows of three providers: priced, unpriced, by subscription, failed."""
+    rows = [
+        recent("a", 1),
+        recent("b", 2, model="zai-glm-4.7", agent_id=None, tokens=Tokens(input=3_000_000, output=12_345)),
+        recent("c", 3, provider="anthropic", model="claude-x", agent_id=None, subscription=True, ttft_ms=50.0),
+        recent("d", 4, provider=None, model=None, outcome="error", status=400, tokens=Tokens(), ttft_ms=None,
+               error_type="invalid_request_error"),
+    ]  # fmt: skip
+    await store.insert(rows)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "UPDATE requests SET billed_micro_usd = 1234567, list_micro_usd = 2000000, saved_micro_usd = 3 "
+            "WHERE id = 'a'"
+        )
+
+
+async def test_the_page_and_the_json_say_the_same_numbers(app: Starlette, store: UsageStore, path: Path) -> None:
+    await fill(store, path)
+    shown, said = await page(app), await usage(app)
+    for field, values in shown.values["summary"].items():
+        summary = {**said["summary"], "cache_write_tokens": 70 * 2}
+        assert [float(value) for value in values] == [summary[field]], field
+    for group in ("provider", "model", "agent"):
+        fields = shown.values[f"by-{group}"]
+        for field in (
+            "requests",
+            "errors",
+            "input_tokens",
+            "output_tokens",
+            "billed_usd",
+            "list_usd",
+            "cache_hit_ratio",
+        ):
+            expected = [row[field] for row in said[f"by_{group}"] if row[field] is not None]
+            assert [float(value) for value in fields.get(field, [])] == expected, (group, field)
+    for field in ("input_tokens", "output_tokens", "cache_read_tokens", "ttft_ms", "duration_ms", "billed_usd"):
+        expected = [row[field] for row in said["requests"] if row[field] is not None]
+        assert [float(value) for value in shown.values["requests"][field]] == expected, field
+    assert said["summary"]["requests"] == said["total"] == 4
+    assert said["summary"]["input_tokens"] == 10 + 3_000_000 + 10
+
+
+async def test_requests_are_the_rows_of_the_view(app: Starlette, store: UsageStore, path: Path) -> None:
+    await fill(store, path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        rows = [dict(row) for row in connection.execute("SELECT * FROM v_requests ORDER BY started_at DESC")]
+    found = (await usage(app))["requests"]
+    assert [list(row) for row in found] == [list(row) for row in rows]
+    assert found == rows
+    assert found[0]["streamed"] is True
+
+
+async def test_json_names_range_and_pages(app: Starlette, store: UsageStore) -> None:
+    await store.insert([recent(f"r{index}", 10 - index) for index in range(5)])
+    said = await usage(app, "range=7d&page=2&page_size=2&tz=Europe%2FBerlin&provider=cerebras")
+    assert said["range"]["name"] == "7d"
+    assert said["range"]["tz"] == "Europe/Berlin"
+    assert said["range"]["to"] is None
+    assert datetime.fromisoformat(said["range"]["from"]) < datetime.now(UTC) - timedelta(days=6)
+    assert said["filters"] == {"provider": "cerebras"}
+    assert (said["page"], said["page_size"], said["pages"], said["total"]) == (2, 2, 3, 5)
+    assert [row["id"] for row in said["requests"]] == ["r2", "r1"]
+
+
+async def test_a_missing_price_is_said_and_never_0(app: Starlette, store: UsageStore, path: Path) -> None:
+    await fill(store, path)
+    for model, words in [("zai-glm-4.7", "no price"), ("claude-x", "subscription")]:
+        shown = await page(app, f"model={model}")
+        assert words in shown.words()
+        assert "$0" not in shown.words()
+    assert (await usage(app, "model=zai-glm-4.7"))["summary"]["billed_usd"] is None
+    assert (await usage(app, "model=claude-x"))["summary"]["billed_usd"] == 0
+    whole = (await page(app)).words()
+    assert "$1.23" in whole
+    assert "1 by subscription, 1 more without a price" in whole
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_what_clients_and_providers_wrote_is_only_ever_text(app: Starlette, store: UsageStore, name: str) -> None:
+    await store.insert(
+        [
+            recent("a", provider=name, model=name, requested_model=name + "x", agent_id=name, session_id=name,
+                   project=name, error_type=name, stop_reason=name, outcome="error", status=500),
+        ]
+    )  # fmt: skip
+    harmless = (await page(app)).tags()
+    assert harmless.isdisjoint({"script", "style", "iframe"})
+    for query in ("", await _link_to(app, name)):
+        shown = await page(app, query)
+        assert name in " ".join(shown.text)
+        assert [found for tag, found in shown.elements if tag == "img" and found.get("src") == "x"] == []
+        assert all(not key.startswith("on") and key != "style" for _, found in shown.elements for key in found)
+        body = (await get(app, "/api/usage", query)).body
+        assert not {b"<", b">", b"&"} & {body[index : index + 1] for index in range(len(body))}
+        assert json.loads(body)["by_model"][0]["model"] == name
+
+
+async def _link_to(app: Starlette, model: str) -> str:
+    """The query of the link that keeps only the requests of `model`."""
+    shown = await page(app)
+    (href,) = {found["href"] for tag, found in shown.elements if tag == "a" and "model=" in (found.get("href") or "")}
+    assert href is not None
+    return href.partition("?")[2]
+
+
+async def test_hostile_parameters_come_back_as_text(app: Starlette, store: UsageStore) -> None:
+    await store.insert([recent("a")])
+    for query in (
+        "model=%22%3E%3Cscript%3E",
+        "range=%3Cscript%3E",
+        "%3Cscript%3E=1",
+        "from=%3Cscript%3E",
+        "tz=%3Cb%3E",
+    ):
+        response = await get(app, "/dashboard", query)
+        assert b"<script" not in response.body
+        Page(response.body.decode("utf-8"))
+        assert b"<" not in (await get(app, "/api/usage", query)).body
+
+
+@pytest.mark.parametrize("query", ["provider=\xff\xfe", "provider=%FF", "model=%00", "%", "&&=&", "agent=%ED%A0%80"])
+async def test_no_query_is_an_error_of_ours(app: Starlette, store: UsageStore, query: str) -> None:
+    await store.insert([recent("a")])
+    assert (await get(app, "/dashboard", query)).status in (200, 400)
+    assert (await get(app, "/api/usage", query)).status in (200, 400)
+
+
+async def test_every_answer_is_closed_to_the_outside(app: Starlette, broken_app: Starlette) -> None:
+    for answering, path, query in [
+        (app, "/dashboard", ""),
+        (app, "/dashboard", "range=no"),
+        (app, "/api/usage", ""),
+        (app, "/api/usage", "format=legacy"),
+        (app, "/api/usage", "range=no"),
+        (app, "/dashboard/static/icon.svg", ""),
+        (broken_app, "/dashboard", ""),
+        (broken_app, "/api/usage", ""),
+    ]:
+        response = await get(answering, path, query)
+        assert response.header("content-security-policy") == CONTENT_SECURITY_POLICY.encode()
+        assert response.header("x-content-type-options") == b"nosniff"
+        assert response.header("referrer-policy") == b"no-referrer"
+        assert not [name for name, _ in response.headers if name.startswith(b"access-control")]
+        if "static" not in path:
+            assert response.header("cache-control") == b"no-store"
+
+
+def test_the_policy_allows_our_own_files_and_nothing_else() -> None:
+    policy = dict(directive.strip().split(" ", 1) for directive in CONTENT_SECURITY_POLICY.split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert set(policy.values()) == {"'none'", "'self'"}
+
+
+async def test_the_page_needs_nothing_that_the_policy_forbids(app: Starlette, store: UsageStore) -> None:
+    await store.insert([recent("a")])
+    shown = await page(app)
+    assert shown.tags().isdisjoint({"script", "style", "iframe", "object", "base"})
+    assert all("style" not in found and found.get("http-equiv") is None for _, found in shown.elements)
+    assert all(address.startswith(("/", "#")) and not address.startswith("//") for address in shown.addresses())
+
+
+@pytest.mark.parametrize("query", ["", "range=all&provider=cerebras&page_size=1", "range=no"])
+async def test_every_address_stands_below_the_prefix_and_answers(app: Starlette, store: UsageStore, query: str) -> None:
+    await store.insert([recent("a"), recent("b", 2)])
+    host = Starlette(routes=[Mount("/my llm", app)])
+    shown = await page(host, query, status=400 if "no" in query else 200, path="/my%20llm/dashboard")
+    addresses = [address for address in shown.addresses() if not address.startswith("#")]
+    assert len(addresses) > 10
+    for address in addresses:
+        assert address.startswith("/my%20llm/")
+        target, _, rest = address.partition("#")[0].partition("?")
+        assert (await get(host, target, rest)).status == 200, address
+
+
+async def test_the_prefix_may_come_from_the_server(app: Starlette) -> None:
+    shown = await page(app, path="/llm/dashboard", root_path="/llm")
+    assert all(address.startswith(("/llm/", "#")) for address in shown.addresses())
+    assert "ANTHROPIC_BASE_URL=http://127.0.0.1:3456/llm claude" in shown.words()
+
+
+async def test_before_the_first_request_the_page_says_what_to_do(app: Starlette, path: Path) -> None:
+    shown = await page(app, headers=[("host", "localhost:4000")])
+    words = shown.words()
+    assert "Waiting for the first request" in words
+    assert "ANTHROPIC_BASE_URL=http://localhost:4000 claude" in words
+    assert "CCR_ASGI_PROVIDERS__CEREBRAS__APIKEY" in words
+    assert f"sqlite3 {path} 'select * from v_requests'" in words  # noqa: S608 -- read, not run
+    assert ("a", {"href": "/dashboard"}) in shown.elements
+
+
+async def test_the_copied_command_is_one_whatever_host_was_named(app: Starlette) -> None:
+    words = (await page(app, headers=[("host", "x;$(touch y)")])).words()
+    command = re.search(r"ANTHROPIC_BASE_URL=(\S+|'[^']*') claude", words)
+    assert command is not None
+    assert "$(" not in command[1] or command[1].startswith("'")
+
+
+async def test_a_window_without_requests_is_no_empty_database(app: Starlette, store: UsageStore) -> None:
+    await store.insert([recent("old", 60 * 24 * 400)])
+    shown = await page(app)
+    assert "No request here" in shown.words()
+    assert "Waiting" not in shown.words()
+    assert "/dashboard?range=all" in shown.addresses()
+
+
+async def test_pages_are_led_through_by_links(app: Starlette, store: UsageStore) -> None:
+    await store.insert([recent(f"r{index}", index + 1) for index in range(5)])
+    seen: list[str] = []
+    query = "page_size=2"
+    while query:
+        shown = await page(app, query)
+        seen += [row_id for _, found in shown.elements if (row_id := found.get("data-id"))]
+        following = [found["href"] or "" for _, found in shown.elements if found.get("rel") == "next"]
+        query = following[0].partition("#")[0].partition("?")[2] if following else ""
+    assert seen == ["r0", "r1", "r2", "r3", "r4"]
+    assert "There are 3 pages only" in (await page(app, "page_size=2&page=9")).words()
+
+
+async def test_what_is_not_understood_is_said_in_the_page_and_in_the_json(app: Starlette) -> None:
+    assert "found '9d'; accepted: 1h, 6h" in (await page(app, "range=9d", status=400)).words()
+    said = await usage(app, "range=9d", status=400)
+    assert said["type"] == "error"
+    assert said["error"]["type"] == "invalid_request_error"
+    assert "found '9d'" in said["error"]["message"]
+    for query in ("format=xml", "format=json&format=legacy"):
+        assert "accepted: json, legacy" in (await usage(app, query, status=400))["error"]["message"]
+
+
+async def test_a_database_that_cannot_be_opened_is_said(broken_app: Starlette) -> None:
+    shown = await page(broken_app, status=503)
+    assert "/x/<usage>.db cannot be used" in shown.words()
+    for query in ("", "format=legacy"):
+        said = await usage(broken_app, query, status=503)
+        assert said["type"] == "error"
+        assert said["error"]["type"] == "api_error"
+        assert "file is not a database" in said["error"]["message"]
+        assert said["request_id"].startswith("req_")
+
+
+async def test_a_database_that_fails_later_is_said_without_our_internals(
+    app: Starlette, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("ALTER TABLE requests RENAME COLUMN agent_id TO gone")
+    assert "the server's log says why" in (await page(app, status=503)).words()
+    assert "SELECT" not in (await usage(app, status=503))["error"]["message"]
+    assert "agent_id" in caplog.text
+
+
+async def test_a_closed_store_is_said(app: Starlette, store: UsageStore) -> None:
+    await store.stop()
+    assert "not open" in (await usage(app, status=503))["error"]["message"]
+
+
+async def test_the_original_form_is_answered_exactly(app: Starlette, store: UsageStore) -> None:
+    long_ago = datetime(2020, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+    await store.insert([recent("new", tokens=Tokens(output=3), model="<b>"), record("old", started_at=long_ago)])
+    said = await usage(app, "format=legacy")
+    assert list(said) == ["entries", "costs"]
+    assert said["entries"][0] == {
+        "timestamp": "2020-01-02T03:04:05.678Z",
+        "provider": "cerebras",
+        "model": "gpt-oss-120b",
+        "inputTokens": 10,
+        "outputTokens": 50,
+        "cacheReadTokens": 20,
+        "cacheCreationTokens": 70,
+        "totalTokens": 150,
+    }
+    del said["entries"][1]["timestamp"]
+    assert said["entries"][1:] == [
+        {"provider": "cerebras", "model": "<b>", "inputTokens": 0, "outputTokens": 3, "cacheReadTokens": 0,
+         "cacheCreationTokens": 0, "totalTokens": 3},
+    ]  # fmt: skip
+    assert said["costs"] == {"gpt-oss-120b": {"input": 0.35, "output": 0.75}, "<b>": {"input": 1, "output": 2}}
+    assert b"<" not in (await get(app, "/api/usage", "format=legacy")).body
+
+
+@pytest.mark.parametrize("rows", [0, 1, 4, 5, 8, 9])
+async def test_the_original_form_has_all_rows_in_however_many_batches(
+    app: Starlette, store: UsageStore, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(routes_module, "BATCH_ROWS", 4)
+    await store.insert([recent(f"r{index}", 100 - index, tokens=Tokens(input=index)) for index in range(rows)])
+    said = await usage(app, "format=legacy")
+    assert [entry["inputTokens"] for entry in said["entries"]] == list(range(rows))
+
+
+async def test_the_original_form_has_ranges_filters_and_pages_when_asked(app: Starlette, store: UsageStore) -> None:
+    rows = [recent(f"r{index}", 100 - index, tokens=Tokens(input=index)) for index in range(6)]
+    await store.insert([*rows, recent("old", 60 * 24 * 40, model="m")])
+
+    async def inputs(query: str) -> Sequence[int]:
+        return [entry["inputTokens"] for entry in (await usage(app, f"format=legacy&{query}"))["entries"]]
+
+    assert await inputs("page=2&page_size=2") == [1, 2]
+    assert await inputs("range=24h") == [0, 1, 2, 3, 4, 5]
+    assert await inputs("model=m") == [10]
+
+
+async def test_static_files_are_kept_for_ever_under_the_address_of_their_content(app: Starlette) -> None:
+    shown = await page(app)
+    addresses = {address for address in shown.addresses() if "/static/" in address}
+    assert len(addresses) == 2
+    for address in addresses:
+        path, _, query = address.partition("?")
+        kept = await get(app, path, query)
+        assert (kept.status, kept.header("cache-control")) == (200, b"public, max-age=31536000, immutable")
+        assert kept.header("content-type") == (b"text/css; charset=utf-8" if "css" in path else b"image/svg+xml")
+        assert (await get(app, path)).header("cache-control") == b"no-cache"
+        assert (await get(app, path, "v=0")).header("cache-control") == b"no-cache"
+
+
+@pytest.mark.parametrize("name", ["routes.py", "..%2Froutes.py", "../routes.py", "", "%00"])
+async def test_no_other_file_is_served(app: Starlette, name: str) -> None:
+    assert (await get(app, f"/dashboard/static/{name}")).status == 404
+
+
+async def test_methods(app: Starlette) -> None:
+    for path in ("/dashboard", "/api/usage"):
+        assert (await request(app, "HEAD", path)).status == 200
+        assert (await request(app, "POST", path)).status == 405
+
+
+async def test_the_style_sheet_loads_nothing_and_knows_both_schemes(app: Starlette) -> None:
+    css = (await get(app, "/dashboard/static/dashboard.css")).body.decode("utf-8")
+    assert "prefers-color-scheme: dark" in css
+    assert "url(" not in css
+    assert "@import" not in css

@@ -1,0 +1,207 @@
+"""Credentials alone: the client's stay where they belong, the provider's go where they are wanted."""
+
+import json
+from typing import Any
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from ccr_asgi.asgi import Headers
+from ccr_asgi.credentials.static import StaticKey
+from ccr_asgi.errors import AuthenticationError, UpstreamError
+from ccr_asgi.exchange import SCOPE_KEY, Exchange
+from ccr_asgi.middleware.auth_injection import AuthInjectionMiddleware
+from tests.middleware.apps import Below, alone, answering, passes_other_scopes_on, raising
+from tests.support import asgi
+
+CLIENT: Headers = [
+    (b"host", b"127.0.0.1:3456"),
+    (b"authorization", b"Bearer clients-secret"),
+    (b"x-api-key", b"clients-secret"),
+    (b"cookie", b"session=clients-secret"),
+    (b"x-claude-code-session-id", b"clients-session"),
+    (b"x-stainless-os", b"Linux"),
+    (b"x-my-company", b"clients-secret"),
+    (b"accept", b"application/json"),
+    (b"accept-encoding", b"gzip, br"),
+    (b"anthropic-beta", b"a,b"),
+    (b"anthropic-version", b"2023-06-01"),
+    (b"content-type", b"application/json"),
+    (b"content-length", b"3"),
+    (b"user-agent", b"claude-cli/2.1"),
+]
+KEPT = [b"host", b"accept", b"accept-encoding", b"anthropic-beta", b"anthropic-version", b"content-type"]
+KEPT += [b"content-length", b"user-agent"]
+REFUSED = UpstreamError("no", upstream_status=401)
+
+
+class Refreshable:
+    """Credentials that are another each time they are refreshed."""
+
+    refreshable = True
+
+    def __init__(self) -> None:
+        self.asked: list[bool] = []
+
+    async def headers(self, *, force_refresh: bool = False) -> Headers:
+        self.asked.append(force_refresh)
+        return [(b"authorization", b"Bearer token-%d" % (1 + sum(self.asked)))]
+
+
+class LoggedOut:
+    refreshable = True
+
+    async def headers(self, *, force_refresh: bool = False) -> Headers:
+        raise AuthenticationError("run `codex login`")
+
+
+async def sent_through(below: Below, **options: Any) -> asgi.Response:
+    app = alone(AuthInjectionMiddleware, below, **options)
+    return await asgi.request(app, "POST", "/v1/messages", headers=CLIENT, body=b"abc")
+
+
+async def test_only_listed_headers_reach_another_party() -> None:
+    below = Below()
+    await sent_through(below, credentials=StaticKey("providers-key", kind="anthropic", extra=(("X-Title", "t"),)))
+    assert [name for name, _ in below.headers] == [*KEPT, b"x-title", b"x-api-key"]
+    assert below.header(b"x-api-key") == b"providers-key"
+    assert not [value for _, value in below.headers if b"clients" in value]
+    assert below.bodies == [b"abc"]
+
+
+async def test_names_are_known_whatever_their_case() -> None:
+    below = Below()
+    scope: dict[str, Any] = {"type": "http", "headers": [(b"Cookie", b"c"), (b"Accept", b"a"), (b"X-Api-Key", b"k")]}
+    exchange = Exchange()
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    layer = AuthInjectionMiddleware(below, credentials=StaticKey("k2"))
+    await layer({**scope, SCOPE_KEY: exchange}, exchange.replay(b""), send)
+    assert below.headers == [(b"Accept", b"a"), (b"authorization", b"Bearer k2")]
+
+
+async def test_a_field_of_the_providers_replaces_the_clients() -> None:
+    below = Below()
+    await sent_through(below, credentials=StaticKey(None, extra=(("User-Agent", "ours"), ("anthropic-beta", "c"))))
+    values = {
+        name: [value for key, value in below.headers if key == name] for name in (b"user-agent", b"anthropic-beta")
+    }
+    assert values == {b"user-agent": [b"ours"], b"anthropic-beta": [b"c"]}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"credentials": None}, {"credentials": lambda exchange: None}],
+    ids=["by default", "by None", "by a callable"],
+)
+async def test_without_credentials_a_request_is_left_as_it_is(options: dict[str, Any]) -> None:
+    below = Below()
+    await sent_through(below, **options)
+    assert below.headers == CLIENT
+    assert below.bodies == [b"abc"]
+
+
+async def test_credentials_may_depend_on_the_exchange() -> None:
+    seen: list[Exchange] = []
+
+    def choose(exchange: Exchange) -> StaticKey:
+        seen.append(exchange)
+        return StaticKey("chosen")
+
+    below = Below()
+    await sent_through(below, credentials=choose)
+    assert below.header(b"authorization") == b"Bearer chosen"
+    assert seen == [below.exchange]
+
+
+async def test_a_converted_leg_keeps_the_headers_of_its_conversion() -> None:
+    async def convert(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange()
+        exchange.conversion = object()  # type: ignore[assignment]  # only its being there matters
+        own = [(b"content-type", b"application/json"), (b"session_id", b"s"), (b"authorization", b"old")]
+        await injecting({**scope, "headers": own, SCOPE_KEY: exchange}, receive, send)
+
+    below = Below()
+    injecting = AuthInjectionMiddleware(below, credentials=StaticKey("key"))
+    await asgi.request(convert, "POST", body=b"abc")
+    assert below.headers == [
+        (b"content-type", b"application/json"),
+        (b"session_id", b"s"),
+        (b"authorization", b"Bearer key"),
+    ]
+
+
+# refused
+
+
+async def test_a_refusal_is_answered_with_one_refresh_and_one_resend() -> None:
+    below, credentials = Below(raising(REFUSED), answering(b"ok")), Refreshable()
+    response = await sent_through(below, credentials=credentials)
+    assert (response.status, response.body) == (200, b"ok")
+    assert credentials.asked == [False, True]
+    assert below.bodies == [b"abc", b"abc"]
+    assert [dict(scope["headers"])[b"authorization"] for scope in below.scopes] == [
+        b"Bearer token-1",
+        b"Bearer token-2",
+    ]
+    assert below.exchange.resends == 1
+
+
+async def test_a_second_refusal_is_the_answer() -> None:
+    below, credentials = Below(raising(REFUSED)), Refreshable()
+    response = await sent_through(below, credentials=credentials)
+    assert response.status == 502  # alone, nothing says what the refusal means
+    assert credentials.asked == [False, True]
+    assert len(below.scopes) == 2
+
+
+@pytest.mark.parametrize("status", [400, 403, 429, 500, None])
+async def test_other_refusals_are_no_matter_of_credentials(status: int | None) -> None:
+    below, credentials = Below(raising(UpstreamError("no", upstream_status=status))), Refreshable()
+    await sent_through(below, credentials=credentials)
+    assert (credentials.asked, len(below.scopes)) == ([False], 1)
+    assert below.exchange.resends == 0
+
+
+async def test_a_key_that_cannot_change_is_not_tried_twice() -> None:
+    below = Below(raising(REFUSED))
+    await sent_through(below, credentials=StaticKey("k"))
+    assert len(below.scopes) == 1
+
+
+async def test_a_missing_login_is_told_and_nobody_is_asked() -> None:
+    below = Below()
+    response = await sent_through(below, credentials=LoggedOut())
+    error = json.loads(response.body)["error"]
+    assert (response.status, response.header("x-should-retry")) == (401, b"false")
+    assert error == {"type": "authentication_error", "message": "run `codex login`"}
+    assert below.scopes == []
+
+
+async def test_the_resend_sees_the_client_leave() -> None:
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        await answering(b"1", end=False)(scope, receive, send)
+        assert (await receive())["type"] == "http.disconnect"
+
+    app = alone(AuthInjectionMiddleware, Below(raising(REFUSED), waits), credentials=Refreshable())
+    call = asgi.start(app, "POST", body=b"abc")
+    await call.until(lambda response: response.pieces == [b"1"])
+    call.leave()
+    await call.end()
+
+
+async def test_a_client_that_leaves_within_its_body_is_told_nothing() -> None:
+    below = Below()
+    call = asgi.start(
+        alone(AuthInjectionMiddleware, below, credentials=Refreshable()), "POST", body=b"a", more_to_come=True
+    )
+    call.leave()
+    assert not (await call.end()).started
+    assert below.scopes == []
+
+
+async def test_scopes_that_are_no_requests_pass() -> None:
+    assert await passes_other_scopes_on(AuthInjectionMiddleware, credentials=StaticKey("k"))
