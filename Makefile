@@ -27,7 +27,7 @@ format: dev ## write the code in its one form
 lint: dev ## form, style, and imports that only go down
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
-	$(BIN)/lint-imports --no-timings >/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports
 
 typecheck: dev ## mypy, strict
 	$(BIN)/mypy

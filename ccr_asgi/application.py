@@ -1,6 +1,7 @@
 """The whole of it: the middlewares in their order, our own pages beside them, and what starts and stops with them."""
 
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ccr_asgi.config import Config, config_path, load_config, parse_config
+from ccr_asgi.config_file import ENV_PREFIX
 from ccr_asgi.errors import ConfigError
 from ccr_asgi.exchange import Exchange
 from ccr_asgi.middleware.auth_injection import AuthInjectionMiddleware
@@ -28,6 +30,13 @@ logger = logging.getLogger(__name__)
 
 RELOAD_CHECK_S = 1.0
 """How often, at most, a request looks whether the configuration file has changed."""
+NEED_A_RESTART: Mapping[str, Callable[[Config], object]] = {
+    "host": lambda config: config.host,
+    "port": lambda config: config.port,
+    "usage.database": lambda config: config.usage.database,
+    "usage.logFile": lambda config: config.usage.log_file,
+}
+"""What a changed configuration file cannot change in a running process."""
 
 
 def build_stack(config: Config, runtime: Runtime) -> ASGIApp:
@@ -62,7 +71,9 @@ def create_app(config: Config | Mapping[str, object] | str | Path | None = None)
     if isinstance(config, Config):
         return Application(config)
     if isinstance(config, Mapping):
-        return Application(parse_config(dict(config)))
+        # The environment lends its secrets (`${VAR}`); what is written here is not overridden by it.
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+        return Application(parse_config(dict(config), environ=environ))
     path = config_path() if config is None else Path(config).expanduser()
     return Application(load_config(config), watched=path, load=lambda: load_config(config))
 
@@ -137,10 +148,8 @@ class Reloader:
         except ConfigError as error:
             logger.error("The changed configuration is not used, the former one stays in force: %s", error)
             return
-        fixed = {"host": config.host, "port": config.port, "usage.database": config.usage.database}
-        before = (self._config.host, self._config.port, self._config.usage.database)
-        for (name, value), old in zip(fixed.items(), before, strict=True):
-            if value != old:
+        for name, find in NEED_A_RESTART.items():
+            if find(config) != find(self._config):
                 logger.warning("The change of %s takes effect at the next start.", name)
         self._config, self._stack = config, build_stack(config, self._runtime)
         logger.info("The configuration was read again; providers: %s.", ", ".join(config.providers))

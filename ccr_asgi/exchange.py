@@ -12,13 +12,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
 from ccr_asgi.asgi import ClientDisconnected, ErrorResponder, raw_path, read_body, replay
-from ccr_asgi.errors import CcrError
+from ccr_asgi.errors import CcrError, RequestError
 from ccr_asgi.formats.base import Conversion, UsageExtra
+from ccr_asgi.formats.fields import describe
 from ccr_asgi.routing import Route, Tag
+from ccr_asgi.wire.json_codec import loads
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +122,21 @@ class Exchange:
 def is_messages_request(scope: Scope) -> bool:
     """Whether the request's body is a Messages body (also that of count_tokens); no other is read or converted."""
     return scope["method"] == "POST" and raw_path(scope) in (MESSAGES_PATH, COUNT_TOKENS_PATH)
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """A Messages request's body, parsed.
+
+    Raises:
+        RequestError: It is not a JSON object.
+    """
+    try:
+        value = loads(body)
+    except ValueError as error:
+        raise RequestError(f"The request body is not JSON: {str(error)[:200]}.") from None
+    if not isinstance(value, dict):
+        raise RequestError(f"The request body is {describe(value)}; it must be a JSON object.")
+    return value
 
 
 def get_exchange(scope: Scope) -> Exchange:

@@ -37,6 +37,8 @@ class UpstreamApp:
             target is appended to; for a converted leg (`exchange.conversion` is set) the full endpoint URL. A value,
             or a callable on the exchange.
         transport: What carries it; a transport of its own by default. A value, or a callable (asked on each request).
+            Reading the answer is cancelled and taken up again at each silence of a converted leg, which a response
+            stream must bear as `Http11Transport`'s does.
         silence_s: Seconds of silence after which a converted leg is handed an empty chunk (see `IDLE`).
 
     Before the first byte has been sent to the client a failure is raised: `UpstreamUnreachable`, `UpstreamTimeout`,

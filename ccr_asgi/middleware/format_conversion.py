@@ -10,12 +10,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ccr_asgi.asgi import Headers, raw_path, send_json, with_body_length, with_headers
 from ccr_asgi.config import Kind, Provider
 from ccr_asgi.errors import CcrError, RequestError, UpstreamError, to_sse_event
-from ccr_asgi.exchange import COUNT_TOKENS_PATH, Exchange, is_messages_request, with_exchange
+from ccr_asgi.exchange import COUNT_TOKENS_PATH, Exchange, is_messages_request, json_object, with_exchange
 from ccr_asgi.formats import FORMATS, anthropic
 from ccr_asgi.formats.base import Conversion, ConversionContext, Format, StreamMachine, UpstreamRequest
 from ccr_asgi.routing import Route
 from ccr_asgi.wire.decompress import Decoder, decoder
-from ccr_asgi.wire.json_codec import dumps, loads
+from ccr_asgi.wire.json_codec import dumps
 
 HOLD_S = 60.0
 """Seconds that the 200 of a stream waits for a first real event, so that an early failure can still be a status."""
@@ -59,7 +59,7 @@ class FormatConversionMiddleware:
             raise RequestError(
                 f"This version cannot convert to {kind!r}; it can convert to {', '.join(map(repr, FORMATS))}."
             )
-        body = _json_object(await exchange.body(receive))
+        body = json_object(await exchange.body(receive))
         exchange.streamed = body.get("stream") is True
         route = exchange.route or _route_of(kind, body)
         if raw_path(scope) == COUNT_TOKENS_PATH:
@@ -73,7 +73,7 @@ class FormatConversionMiddleware:
         route = exchange.route
         if route is not None and route.model is not None:
             rewritten = anthropic.rewrite(
-                _json_object(await exchange.body(receive)), route, own_key=not route.provider.passthrough
+                json_object(await exchange.body(receive)), route, own_key=not route.provider.passthrough
             )
             body = dumps(rewritten)
             receive = exchange.replay(body)
@@ -190,16 +190,6 @@ def begin(format_: Format, body: dict[str, Any], route: Route, exchange: Exchang
     """Start the conversion of one request."""
     context = ConversionContext(message_id="msg_ccr_" + secrets.token_hex(12), session_id=exchange.session_id)
     return format_.begin(body, route, context)
-
-
-def _json_object(data: bytes) -> dict[str, Any]:
-    try:
-        body = loads(data)
-    except ValueError as error:
-        raise RequestError(f"The request body is not JSON: {str(error)[:200]}.") from None
-    if not isinstance(body, dict):
-        raise RequestError(f"The request body is a JSON {type(body).__name__}; it must be an object.")
-    return body
 
 
 def _route_of(kind: Kind, body: dict[str, Any]) -> Route:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ccr_asgi.asgi import header
 from ccr_asgi.errors import RequestError
-from ccr_asgi.exchange import Exchange, is_messages_request, with_exchange
+from ccr_asgi.exchange import Exchange, is_messages_request, json_object, with_exchange
 from ccr_asgi.routing import TAG_NAME, find_tag
 from ccr_asgi.wire.json_codec import loads
 
@@ -79,14 +79,7 @@ def _fields(body: bytes) -> dict[str, Any]:
     try:
         return msgspec.structs.asdict(decoder.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        fields = loads(body)
-    except ValueError as error:
-        raise RequestError(f"The request body is not JSON: {str(error)[:200]}.") from None
-    if not isinstance(fields, dict):
-        raise RequestError(f"The request body is a JSON {type(fields).__name__}; it must be an object.")
-    return fields
+        return json_object(body)
 
 
 def _session_id(metadata: object) -> str | None:

@@ -1,6 +1,5 @@
 """Streams go through as they come, keep their clients alive, and are never heaped up."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -257,78 +256,68 @@ def children_of(process_id: int) -> list[int]:
     ]
 
 
-def until_stalled(sent: Callable[[], int]) -> int:
-    """What has been sent once it no longer grows for half a second."""
-    while True:
-        before = sent()
-        if not soon(lambda: sent() > before, timeout=0.5):  # noqa: B023 -- called at once
-            return before
+class LongAnswer:
+    """64 MB of the letter x in one stream; it stops half-way until it is let on."""
+
+    def __init__(self, world: World, *, converted: bool) -> None:
+        whole = (chat_sse if converted else anthropic_sse)("x" * 30_000)
+        at = next(index for index, piece in enumerate(whole.pieces) if isinstance(piece, bytes) and b"xxxx" in piece)
+        delta = whole.pieces[at]
+        assert isinstance(delta, bytes)
+        half = [delta] * (ANSWER_BYTES // len(delta) // 2)
+        pieces = [*whole.pieces[:at], *half, gate := Gate(), *half, *whole.pieces[at + 2 :]]
+        self.half_way = gate
+        self.letters = 2 * len(half) * delta.count(b"x" * 15_000) * 15_000
+        self.request = tagged() if converted else body()
+        upstream = world.chat if converted else world.anthropic
+        upstream.script(Answer(pieces, headers=whole.headers, framing="chunked"))
 
 
-class Counted:
-    """The pieces of a long answer, made as they are sent; it tells how many were."""
-
-    def __init__(self, first: bytes, piece: bytes, count: int, last: bytes) -> None:
-        self.sent = 0
-        self._parts = first, piece, count, last
-
-    def __iter__(self) -> Iterator[bytes]:
-        first, piece, count, last = self._parts
-        yield first
-        for _ in range(count):
-            self.sent += 1
-            yield piece
-        yield last
+def read_on(client: RawClient) -> tuple[int, bytes]:
+    """Read a body to its end: how many letters of the long text it held, and how it ended."""
+    letters, tail = 0, b""
+    while chunk := client.read_chunk():
+        letters += chunk.count(b"x") - chunk.count(b'"text') - chunk.count(b"text_")
+        tail = (tail + chunk)[-100:]
+    return letters, tail
 
 
-def long_answer(converted: bool) -> tuple[Answer, Counted]:
-    whole = chat_sse("x" * 30_000) if converted else anthropic_sse("x" * 30_000)
-    at = next(index for index, piece in enumerate(whole.pieces) if isinstance(piece, bytes) and b"xxxx" in piece)
-    first, piece, last = (
-        b"".join(bytes_of(whole.pieces[:at])),
-        bytes_of(whole.pieces)[at],
-        bytes_of(whole.pieces)[at + 2 :],
-    )
-    counted = Counted(first, piece, ANSWER_BYTES // len(piece), b"".join(last))
-    answer = Answer(b"", headers=whole.headers, framing="chunked")
-    object.__setattr__(answer, "pieces", counted)  # made when sent, not held beforehand
-    return answer, counted
+def growth_of(world: World) -> Callable[[], int]:
+    """A measure of by how many bytes the server has grown since it was made."""
+    assert world.server is not None
+    process_id = world.server.process.pid
+    world.post(tagged())  # what is loaded once, on the first request, is not what is measured
+    world.post(body())
+    before = resident_bytes(process_id)
+    return lambda: resident_bytes(process_id) - before
 
 
-def bytes_of(pieces: Any) -> list[bytes]:
-    return [piece for piece in pieces if isinstance(piece, bytes)]
-
-
-@pytest.mark.parametrize("name", ["passthrough", "converted"])
-def test_a_client_that_stops_reading_costs_little_memory(each_world: World, name: str) -> None:
-    converted = name == "converted"
-    upstream, request = (each_world.chat, tagged()) if converted else (each_world.anthropic, body())
-    answer, counted = long_answer(converted)
-    assert each_world.server is not None
-    session = new_session()
-    each_world.post(request)  # warm: what is loaded once is not what is measured
-    before = resident_bytes(each_world.server.process.pid)
-    upstream.script(answer)
+@pytest.mark.parametrize("converted", [False, True], ids=["passthrough", "converted"])
+def test_a_client_that_stops_reading_makes_its_upstream_wait(each_world: World, converted: bool) -> None:
+    growth, session = growth_of(each_world), new_session()
+    answer = LongAnswer(each_world, converted=converted)
     with RawClient(each_world.url, receive_buffer=64 * 1024) as client:
-        client.send_request("POST", TARGET, headers(session), request)
-        head = client.read_head()
-        stalled_at = until_stalled(lambda: counted.sent)
-        assert stalled_at * len(counted._parts[1]) < ANSWER_BYTES // 2, "the upstream was not made to wait"
-        assert resident_bytes(each_world.server.process.pid) - before <= GROWTH_BYTES
-        # And when it reads on, nothing is lost.
-        received = hashlib.sha256()
-        length = texts = 0
-        while chunk := client.read_chunk():
-            received.update(chunk)
-            length += len(chunk)
-            texts += chunk.count(b"x" * 64) and chunk.count(b"x")
-        assert head.status == 200
-    assert resident_bytes(each_world.server.process.pid) - before <= GROWTH_BYTES
-    if converted:
-        assert texts >= counted.sent * 15_000
-    else:
-        expected = hashlib.sha256()
-        for piece in counted:
-            expected.update(piece)
-        assert received.digest() == expected.digest()
+        client.send_request("POST", TARGET, headers(session), answer.request)
+        assert client.read_head().status == 200
+        assert not answer.half_way.reached.wait(0.5), "half of the answer was taken though nobody read it"
+        assert growth() <= GROWTH_BYTES
+        answer.half_way.open()
+        letters, tail = read_on(client)
+    assert letters == answer.letters
+    assert tail.endswith(b'"message_stop"}\n\n')
     assert each_world.row(session)["outcome"] == "ok"
+
+
+@pytest.mark.parametrize("converted", [False, True], ids=["passthrough", "converted"])
+def test_a_long_stream_is_not_kept(each_world: World, converted: bool) -> None:
+    growth = growth_of(each_world)
+    answer = LongAnswer(each_world, converted=converted)
+    with RawClient(each_world.url) as client:
+        client.send_request("POST", TARGET, headers(new_session()), answer.request)
+        assert client.read_head().status == 200
+        while not answer.half_way.reached.is_set():
+            assert client.read_chunk()
+        assert growth() <= GROWTH_BYTES // 2
+        answer.half_way.open()
+        read_on(client)
+    assert growth() <= GROWTH_BYTES

@@ -191,7 +191,7 @@ async def test_with_the_layers_above_the_route_and_its_quirks_are_used() -> None
     ("body", "words"),
     [
         (b"", "not JSON"),
-        (b"[1]", "a JSON list"),
+        (b"[1]", "an array"),
         (b"[" * 100_000, "nested too deeply"),
         (b"{}", "`model` is missing"),
         (b'{"model": 7}', "`model` is missing"),
