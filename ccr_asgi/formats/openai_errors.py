@@ -1,14 +1,15 @@
 """What a provider's refusal becomes for an Anthropic client; docs/wire-formats.md has the table.
 
 Providers agree on little: OpenAI nests the error, Cerebras and others send it flat, some answer with FastAPI's
-`detail`, some with a page of HTML. The client is shown the provider's own words, shortened, without HTML and without keys.
+`detail`, some with a page of HTML. The client is shown the provider's own words, shortened, without HTML and without
+keys.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 from ccr_asgi.errors import SHOWN_CHARS, ProviderError, RawHeaders
 from ccr_asgi.wire.json_codec import loads
@@ -56,15 +57,22 @@ _CONTEXT = re.compile(
     re.IGNORECASE,
 )
 _MAXIMUM = re.compile(
-    r"(?:maximum context length (?:is|of)|limit (?:is|of)|maximum(?: of)?|at most|>)\s*:?\s*([\d,_]{3,})", re.IGNORECASE
+    r"(?:maximum context length (?:is|of)|limit (?:is|of)|maximum(?: of)?|at most|>)\s*:?\s*(\d[\d,_]{2,14})",
+    re.IGNORECASE,
 )
-_NUMBER = re.compile(r"\d[\d,_]{2,}")
+_NUMBER = re.compile(r"\d[\d,_]{2,14}")
 _QUOTA = re.compile(r"insufficient_quota|billing_hard_limit|exceeded your current quota", re.IGNORECASE)
 _TRY_AGAIN = re.compile(r"(?:try again|retry) (?:in|after) ((?:\d+(?:\.\d+)?\s*(?:ms|s|m|h)[a-z]*\s*)+)", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)", re.IGNORECASE)
+_PLAIN_NUMBER = re.compile(r"\d{1,9}(?:\.\d*)?")
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*(ms|s|m|h)", re.IGNORECASE)
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_KEY = re.compile(r"\b(?:sk|csk|pk|gsk|xai|key|api)[-_][\w-]{8,}|(?i:bearer)\s+[\w.~+/=-]{8,}")
-_HTML = re.compile(r"^\s*<|<html|<!doctype", re.IGNORECASE)
+_KEY = re.compile(
+    r"\b(?:sk|csk|pk|gsk|xai|nvapi|hf|key|api)[-_](?=[\w*-]*[\d*])[\w*-]{8,}|\bAIza[\w-]{20,}|\beyJ[\w-]{8,}[\w.-]*"
+    r"|(?i:bearer)\s+[\w.~+/=-]{8,}"
+)
+_HTML = re.compile(r"^\s*<|<(?:html|!doctype|head|body|title|center|h1|p|br)\b", re.IGNORECASE)
+_NESTED = 8
+"""How deep a message may stand in an error document."""
 
 
 def from_http(
@@ -87,11 +95,14 @@ def from_http(
         now: The time that an HTTP date is compared with; by default the present.
     """
     found = {name.lower(): value.decode("latin-1") for name, value in headers}
-    text = _message(_parsed(body)) or _plain(body)
+    document = _parsed(body)
+    text = body.decode("utf-8", "replace") if document is None else _message(document)
+    if document is None and text.lstrip().startswith(("{", "[")):  # JSON whose end was cut off
+        text = ""
     return _error(
         provider,
         STATUSES.get(status, 400 if 400 <= status < 500 else 502),
-        text or f"The provider answered with status {status}.",
+        _without_html(text) or f"The provider answered with status {status}.",
         marks=body.decode("utf-8", "replace"),
         wait_s=_wait_s(found, now) if status in (429, 503, 529) else None,
         secrets=secrets,
@@ -100,18 +111,18 @@ def from_http(
 
 def from_event(provider: str, error: object, *, secrets: Sequence[str] = ()) -> ProviderError:
     """The error for an error object inside a stream, or for a 200 whose body is one."""
-    details = error.get("error", error) if isinstance(error, dict) else error
-    status = 502
-    if isinstance(details, dict):
-        named = [details.get(key) for key in ("status_code", "status", "code", "type")]
-        status = next((found for found in map(_status_of, named) if found is not None), 502)
-    text = _message(error) or (error if isinstance(error, str) else "") or "The provider reported an error."
+    outer = error if isinstance(error, dict) else {}
+    inner = outer.get("error")
+    places = [inner, outer] if isinstance(inner, dict) else [outer]
+    named = [place.get(key) for place in places for key in ("status_code", "status", "code", "type")]
+    status = next((found for found in map(_status_of, named) if found is not None), 502)
+    text = _without_html(error if isinstance(error, str) else _message(error)) or "The provider reported an error."
     return _error(provider, status, text, marks=str(error), wait_s=None, secrets=secrets)
 
 
 def _status_of(named: object) -> int | None:
     if isinstance(named, str):
-        named = CODES.get(named) or (int(named) if named.isascii() and named.isdigit() else None)
+        named = CODES.get(named) or (int(named) if re.fullmatch(r"[0-9]{3}", named) else None)
     if isinstance(named, int) and 400 <= named < 600:
         return STATUSES.get(named, 400 if named < 500 else 502)
     return None
@@ -130,7 +141,9 @@ def _error(
     shown = f"{provider}: {_without_secrets(text, secrets)}"
     if len(shown) > SHOWN_CHARS:
         shown = shown[: SHOWN_CHARS - 1] + "…"
-    return ProviderError(shown, status=status, retry_after_s=wait_s, should_retry=should_retry)
+    # The header takes whole seconds; a client that came a moment too early would be refused again.
+    retry_after_s = None if wait_s is None else math.ceil(wait_s)
+    return ProviderError(shown, status=status, retry_after_s=retry_after_s, should_retry=should_retry)
 
 
 def _too_long(text: str) -> str:
@@ -153,45 +166,38 @@ def _parsed(body: bytes) -> object:
         return None
 
 
-def _message(value: object) -> str:
+def _message(value: object, depth: int = _NESTED) -> str:
     """The text of an error document: error.message, error, message, detail, whichever comes first."""
     if isinstance(value, list) and value:  # FastAPI's validation errors; Gemini's list of one
         value = value[0]
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not depth:
         return ""
     for key in ("error", "message", "detail", "msg"):
-        found: Any = value.get(key)
-        text = found if isinstance(found, str) else _message(found)
+        found = value.get(key)
+        text = found if isinstance(found, str) else _message(found, depth - 1)
         if text.strip():
-            return text.strip()
+            return text
     return ""
 
 
-def _plain(body: bytes) -> str:
-    """A body that is neither JSON nor HTML."""
-    text = body.decode("utf-8", "replace").strip()
-    return "" if _HTML.search(text[:1000]) or text.startswith(("{", "[")) else text
+def _without_html(text: str) -> str:
+    """`text` on one line, or nothing if it is a page."""
+    return "" if _HTML.search(text[:1000]) else " ".join(text.split())
 
 
 def _without_secrets(text: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
+    """`text` with keys blanked out, and without characters that a terminal would obey."""
+    for secret in filter(None, secrets):
         text = text.replace(secret, "***")
-    text = _KEY.sub("***", text)
-    return " ".join(text.split()) if not text.isprintable() else text
+    return "".join(char for char in _KEY.sub("***", text) if char.isprintable())
 
 
 def _wait_s(headers: Mapping[bytes, str], now: datetime | None) -> float | None:
     """Seconds to wait: `retry-after` as a number or a date, else the latest of `x-ratelimit-reset-*`."""
     value = headers.get(b"retry-after", "").strip()
-    if value:
-        try:
-            return max(0.0, float(value))
-        except ValueError:
-            pass
-        try:
-            return max(0.0, (parsedate_to_datetime(value) - (now or datetime.now(UTC))).total_seconds())
-        except (ValueError, TypeError):
-            pass
+    told = _duration_s(value) if _PLAIN_NUMBER.fullmatch(value) else _until_s(value, now)
+    if told is not None:
+        return told
     exhausted = [
         _duration_s(value)
         for name, value in headers.items()
@@ -206,10 +212,17 @@ def _asked_wait_s(text: str) -> float | None:
     return _duration_s(match[1]) if match else None
 
 
+def _until_s(date: str, now: datetime | None) -> float | None:
+    """Seconds until an HTTP date; None if it is none."""
+    try:
+        return max(0.0, (parsedate_to_datetime(date) - (now or datetime.now(UTC))).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
 def _duration_s(text: str) -> float | None:
     """Seconds of "11.054" (Cerebras), "6m0s" or "17ms" (OpenAI)."""
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        parts = _DURATION.findall(text)
-        return sum(float(number) * _UNITS_S[unit.lower()] for number, unit in parts) if parts else None
+    if _PLAIN_NUMBER.fullmatch(text):
+        return float(text)
+    parts = _DURATION.findall(text)
+    return sum(float(number) * _UNITS_S[unit.lower()] for number, unit in parts) if parts else None
