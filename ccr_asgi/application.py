@@ -88,6 +88,7 @@ class Application:
         self, config: Config, *, watched: Path | None = None, load: Callable[[], Config] = load_config
     ) -> None:
         self.config = config
+        self._file = watched
         self._runtime = Runtime(config)
         self._reloader = Reloader(config, self._runtime, watched, load)
 
@@ -105,7 +106,7 @@ class Application:
     async def running(self) -> AsyncIterator[None]:
         """Start the resources, and on leaving write what is queued and close them."""
         log_to_stderr_if_nobody_listens()
-        for line in describe(self.config):
+        for line in describe(self.config, self._file):
             logger.info("%s", line)
         await self._runtime.start()
         try:

@@ -2,26 +2,30 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 from ccr_asgi import __version__
-from ccr_asgi.config import Config, Provider, config_path
+from ccr_asgi.config import Config, Provider
 from ccr_asgi.config_file import without_password
 
 
-def describe(config: Config) -> Iterator[str]:
-    """The start-up lines: where the configuration is, which providers are usable, where usage goes."""
-    source = config.source or f"no configuration file ({config_path()} does not exist)"
-    yield f"ccr-asgi {__version__}, {source}"
+def describe(config: Config, file: Path | None) -> Iterator[str]:
+    """The start-up lines: where the configuration is, which providers are usable, where usage goes.
+
+    `file` is the configuration file, there or not; None if the configuration was handed over by a program.
+    """
+    source = file if config.source else f"no configuration file ({file} does not exist)"
+    yield f"ccr-asgi {__version__}, {source if file else 'configured by the program'}"
     for provider in config.providers.values():
         yield f"provider {provider.name}: {_state(provider)}"
     yield f"usage: {without_password(config.usage.database)}"
     for warning in config.warnings:
         yield f"warning: {warning}"
-    if len(config.providers) == 1:
+    if file and len(config.providers) == 1:
         yield (
             "every request goes to Anthropic. To add a provider, write "
             '{"providers": {"cerebras": {"apiKey": "${CEREBRAS_API_KEY}", "models": ["gpt-oss-120b"]}}} '
-            f"to {config.source or config_path()}"
+            f"to {file}"
         )
 
 

@@ -1,7 +1,5 @@
 """The command turns flags into configuration, and a server is run the way the promises need it."""
 
-import asyncio
-import logging.config
 import os
 import signal
 import subprocess
@@ -13,9 +11,7 @@ from typing import Any
 import pytest
 
 import ccr_asgi
-from ccr_asgi import cli
-from ccr_asgi.cli import Drained, main
-from tests.support import asgi
+from ccr_asgi.cli import main
 
 
 @pytest.fixture(autouse=True)
@@ -93,13 +89,13 @@ def test_the_file_says_the_rest(uvicorn: Started, environment: dict[str, str], t
     (tmp_path / "ccr.json").write_text('{"port": 4002, "host": "192.0.2.7", "timeouts": {"drainS": 7.4}}')
     environment["CCR_ASGI_CONFIG"] = str(tmp_path / "ccr.json")
     assert main(["serve", "--port", "4003"]) == 0
-    assert uvicorn.options.items() >= {"host": "192.0.2.7", "port": 4003, "timeout_graceful_shutdown": 7}.items()
+    assert uvicorn.options.items() >= {"host": "192.0.2.7", "port": 4003, "timeout_graceful_shutdown": 8}.items()
 
 
 def test_granian_serves_too(granian: Started) -> None:
     assert main(["serve", "--server", "granian", "--workers", "2", "--port", "4000"]) == 0
     assert granian.served
-    assert (granian.target, granian.options["factory"]) == ("ccr_asgi.cli:drained_app", True)
+    assert (granian.target, granian.options["factory"]) == ("ccr_asgi.serving:drained_app", True)
     wanted = {"address": "127.0.0.1", "port": 4000, "interface": "asgi", "workers": 2, "websockets": False}
     assert granian.options.items() >= wanted.items()
     assert granian.options["workers_kill_timeout"] > 30  # after drainS, so that rows are written
@@ -157,72 +153,3 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 def test_it_is_a_program() -> None:
     ran = subprocess.run([sys.executable, "-m", "ccr_asgi.cli", "--version"], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (0, f"ccr-asgi {ccr_asgi.__version__}\n")
-
-
-@pytest.fixture
-def servers_own() -> Iterator[list[int]]:
-    """The signals that a server's own handler of SIGTERM has got."""
-    got: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
-    yield got
-    signal.signal(signal.SIGTERM, before)
-
-
-async def _hanging(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-    if scope["type"] == "lifespan":
-        for step in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{step}.complete"})
-        return
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    if scope["path"] == "/hang":
-        await asyncio.Event().wait()
-    await send({"type": "http.response.body"})
-
-
-async def test_what_still_runs_after_the_drain_is_ended(servers_own: list[int]) -> None:
-    app = Drained(_hanging, drain_s=0)
-    async with asgi.lifespan(app):
-        assert (await asgi.request(app)).complete
-        call = asgi.start(app, path="/hang")
-        await call.until(lambda response: response.started)
-        signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(asyncio.CancelledError):
-            await call.end()
-    assert servers_own == [signal.SIGTERM]
-
-
-async def test_a_drain_is_patient(servers_own: list[int]) -> None:
-    app = Drained(_hanging, drain_s=3600)
-    async with asgi.lifespan(app):
-        signal.raise_signal(signal.SIGTERM)
-        assert (await asgi.request(app)).complete
-    assert servers_own == [signal.SIGTERM]
-
-
-async def test_a_server_without_a_handler_is_drained_too() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    app = Drained(_hanging, drain_s=0)
-    async with asgi.lifespan(app):
-        call = asgi.start(app, path="/hang")
-        await call.until(lambda response: response.started)
-        signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(asyncio.CancelledError):
-            await call.end()
-
-
-def test_a_worker_of_granian_drains_as_configured(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[tuple[object, float]] = []
-    monkeypatch.setitem(vars(ccr_asgi), "app", "the application")
-    monkeypatch.setattr(cli, "Drained", lambda app, drain_s: made.append((app, drain_s)))
-    environment["CCR_ASGI_TIMEOUTS__DRAINS"] = "7"
-    cli.drained_app()
-    assert made == [("the application", 7)]
-
-
-def test_the_logs_of_the_servers_are_of_one_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    configurator = logging.config.DictConfigurator(cli.LOG_CONFIG)
-    formatter = configurator.configure_formatter(configurator.config["formatters"]["line"])
-    record = logging.LogRecord("x", logging.INFO, "", 0, "a\nb", None, None)
-    assert "\n" not in formatter.format(record)
-    assert set(cli.LOG_CONFIG["loggers"]) == {"ccr_asgi", "uvicorn", "uvicorn.error", "_granian"}  # type: ignore[call-overload]

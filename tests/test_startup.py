@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from ccr_asgi.config import load_config, parse_config
+from ccr_asgi.config import config_path, load_config, parse_config
 from ccr_asgi.startup import OneLineFormatter, describe, invitation, log_to_stderr_if_nobody_listens
 
 SECRET = "invented-secret"
 
 
 def described(data: dict[str, Any], **environ: str) -> list[str]:
-    return list(describe(parse_config(data, environ=environ)))
+    return list(describe(parse_config(data, environ=environ), None))
 
 
 def test_the_providers_and_the_database_are_told() -> None:
@@ -46,8 +46,14 @@ def test_the_providers_and_the_database_are_told() -> None:
     assert SECRET not in "".join(lines)
 
 
+def test_a_configuration_from_a_program_names_no_file() -> None:
+    lines = described({})
+    assert lines[0].endswith("configured by the program")
+    assert not any("config.json" in line for line in lines)
+
+
 def test_without_a_file_it_is_said_how_to_add_a_provider() -> None:
-    lines = list(describe(load_config()))
+    lines = list(describe(load_config(), config_path()))
     assert "no configuration file" in lines[0]
     assert "every request goes to Anthropic" in lines[-1]
     assert ".claude-code-router/config.json" in lines[-1]
@@ -56,7 +62,7 @@ def test_without_a_file_it_is_said_how_to_add_a_provider() -> None:
 def test_the_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text("{}")
-    lines = list(describe(load_config(path)))
+    lines = list(describe(load_config(path), path))
     assert str(path) in lines[0]
     assert lines[-1].endswith(f"to {path}")
 

@@ -58,6 +58,35 @@ def estimate_tokens(text: str) -> int:
     return round(sampled * len(text) / SAMPLED_ABOVE_CHARS)
 
 
+class TokenTally:
+    """A running estimate for text that comes in pieces; it keeps only the latest of them.
+
+    Attributes:
+        chars: Characters so far.
+    """
+
+    def __init__(self) -> None:
+        self.chars = 0
+        self._counted = 0
+        self._pieces: list[str] = []
+        self._pieces_chars = 0
+
+    def add(self, piece: str) -> None:
+        """Take the next piece."""
+        self.chars += len(piece)
+        self._pieces_chars += len(piece)
+        self._pieces.append(piece)
+        if self._pieces_chars > SAMPLED_ABOVE_CHARS:
+            self._counted = self.tokens
+            self._pieces.clear()
+            self._pieces_chars = 0
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens all of it is."""
+        return self._counted + estimate_tokens("".join(self._pieces))
+
+
 def _estimate(text: str) -> int:
     tokens: float = len(_LATIN_TOKEN.findall(text))
     if not text.isascii():

@@ -52,6 +52,7 @@ class ChatConversion:
         self._model = converted.model
         self._streamed = converted.streamed
         self._tool_names = converted.tool_names
+        self._taken_ids = converted.call_ids
         self._provider = route.provider
         self._context = context
 
@@ -64,6 +65,7 @@ class ChatConversion:
             streamed=self._streamed,
             content_type=content_type,
             tool_names=self._tool_names,
+            taken_ids=self._taken_ids,
             estimate_input_tokens=lambda: count_request(self._client_body),
             extra=self.extra,
             secrets=_secrets(self._provider),

@@ -3,13 +3,13 @@
 The call at the head of the line is written as it comes. What comes meanwhile for others, and text that comes before
 the head is complete, waits its turn.
 
-A call is opened when its arguments begin, not when its name is known: one that the token limit cuts off in between would
-look like a call without arguments, which a client runs.
+A call is opened when its arguments begin, not when its name is known: one that the token limit cuts off in between
+would look like a call without arguments, which a client runs.
 """
 
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,8 @@ from ccr_asgi.formats.message_writer import MessageWriter
 from ccr_asgi.formats.partial_json import read_partial
 from ccr_asgi.wire.json_codec import dumps, loads
 
-_USABLE_ID = re.compile(r"[A-Za-z0-9_-]{9,}")
-"""Anthropic's alphabet, and no shorter than Mistral's ids: "call_0" is a counter that the next answer starts anew."""
+_USABLE_ID = re.compile(r"[A-Za-z0-9_-]+")
+"""Anthropic's alphabet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +67,7 @@ class Calls:
     Args:
         writer: Where they go.
         client_names: The client's name of each tool, by its upstream name.
+        taken_ids: Ids of the conversation's earlier calls: some providers count "call_0" anew in each answer.
         id_prefix: Unique to the answer; ids made here begin with it.
         complain: Makes the error for a call that cannot be made, from its name.
     """
@@ -76,6 +77,7 @@ class Calls:
         writer: MessageWriter,
         client_names: Mapping[str, str],
         *,
+        taken_ids: Iterable[str] = (),
         id_prefix: str,
         complain: Callable[[str], CcrError],
     ) -> None:
@@ -84,7 +86,7 @@ class Calls:
         self._client_names = client_names
         self._id_prefix = id_prefix
         self._complain = complain
-        self._ids: set[str] = set()
+        self._ids = set(taken_ids)
         self._made_ids = 0
         self._by_index: dict[object, _Call] = {}
         self._latest: _Call | None = None

@@ -44,6 +44,7 @@ class ChatRequest:
         model: The model that is asked.
         body: The Chat Completions body.
         tool_names: The client's name of each tool, by its upstream name.
+        call_ids: The ids of all calls in the conversation.
         streamed: The client asked for `stream: true`.
         notes: What was left out although the client asked for it, for the log.
     """
@@ -51,6 +52,7 @@ class ChatRequest:
     model: str
     body: dict[str, Any]
     tool_names: Mapping[str, str]
+    call_ids: frozenset[str]
     streamed: bool
     notes: tuple[str, ...] = ()
 
@@ -78,7 +80,10 @@ def convert(body: dict[str, Any], route: Route) -> ChatRequest:
     choice = tools.choice(body)
     if tools.functions:
         converted |= {"tools": tools.functions, **choice}
-    return ChatRequest(model, _with_quirks(converted, quirks), tools.names.client, streamed, tuple(notes))
+    call_ids = frozenset(call["id"] for message in converted["messages"] for call in message.get("tool_calls", ()))
+    return ChatRequest(
+        model, _with_quirks(converted, quirks), tools.names.client, call_ids, streamed, notes=tuple(notes)
+    )
 
 
 def _messages(body: dict[str, Any], model: str, quirks: Quirks, tools: Tools) -> list[Message]:

@@ -1,11 +1,11 @@
 """A Chat Completions answer as an Anthropic one: chunks or one document in, events or one message out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ccr_asgi.errors import CcrError, ProviderError, UpstreamCut
 from ccr_asgi.formats.base import ConversionContext, UsageExtra
-from ccr_asgi.formats.count_tokens import estimate_tokens
+from ccr_asgi.formats.count_tokens import TokenTally
 from ccr_asgi.formats.message_writer import MessageWriter, StopReason
 from ccr_asgi.formats.openai_chat_calls import Calls
 from ccr_asgi.formats.openai_errors import from_event
@@ -37,6 +37,7 @@ class ChatStream:
         streamed: What the client asked for. What the provider sends is told by its first bytes, not by its headers.
         content_type: The answer's, for the message about one that is neither events nor JSON.
         tool_names: The client's name of each tool, by its upstream name; others stay as they are.
+        taken_ids: Ids of the calls that the conversation holds already; none is given twice.
         estimate_input_tokens: Asked only where the provider does not tell.
         extra: Is told what Anthropic's wire cannot carry.
         secrets: Blanked out of error messages.
@@ -51,6 +52,7 @@ class ChatStream:
         streamed: bool,
         content_type: str,
         tool_names: Mapping[str, str],
+        taken_ids: Iterable[str] = (),
         estimate_input_tokens: Callable[[], int],
         extra: UsageExtra,
         secrets: Sequence[str] = (),
@@ -64,9 +66,13 @@ class ChatStream:
         self._streamed = streamed
         self._writer = MessageWriter(message_id=context.message_id, model=model, streamed=streamed)
         self._calls = Calls(
-            self._writer, tool_names, id_prefix=context.message_id.removeprefix("msg_"), complain=self._complain
+            self._writer,
+            tool_names,
+            taken_ids=taken_ids,
+            id_prefix=context.message_id.removeprefix("msg_"),
+            complain=self._complain,
         )
-        self._said: list[str] = []
+        self._said = TokenTally()
         self._spoken = False  # bytes have gone out: from here on failures are events
         self._lead = b""
         self._document: bytearray | None = None
@@ -116,7 +122,7 @@ class ChatStream:
         if prompt is None:
             prompt = cached + self._estimate_input_tokens()
         if completion is None:
-            completion = estimate_tokens("".join(self._said))
+            completion = self._said.tokens
         self._extra.reasoning_tokens = _count(_mapping(usage, "completion_tokens_details"), "reasoning_tokens")
         return {
             "input_tokens": max(0, prompt - cached),
@@ -246,16 +252,16 @@ class ChatStream:
         if not calls and (function := _mapping(delta, "function_call")):  # the API's form of 2023
             calls = [{"index": 0, "function": function}]
         for call in calls:
-            self._said.append(self._calls.take(call))
+            self._said.add(self._calls.take(call))
 
     def _say(self, text: str, write: Callable[[str], None]) -> None:
-        self._said.append(text)
+        self._said.add(text)
         self._calls.interleave(lambda: write(text))
 
     # --- the end
 
     def _finish(self) -> None:
-        if self._finish_reason is None and not any(self._said):
+        if self._finish_reason is None and not self._said.chars:
             raise UpstreamCut(
                 f"{self._provider}: the answer ({self._kind_of_content}) ended without a completion in it."
             )

@@ -52,20 +52,26 @@ CODES: Mapping[str, int] = {
 """Status for the `code` or `type` of an error object that comes without one, inside a stream or a 200."""
 
 _CONTEXT = re.compile(
-    r"context_length_exceeded|maximum context length|reduce the length|context window|too many tokens"
-    r"|prompt is too long",
+    r"context_length_exceeded|exceed_context_size|context window|prompt is too long"
+    r"|(?:maximum|available|max) (?:context|prompt|model) (?:length|size)|maximum model length|maximum number of tokens"
+    r"|reduce the length|exceeded model token limit|token count .{0,40}exceeds|prompt exceeds"
+    r"|too many (?:input )?tokens",
     re.IGNORECASE,
 )
+"""How providers say that the context is full: OpenAI, Cerebras, Groq, vLLM, llama.cpp, OpenRouter, Mistral, xAI,
+Google, Moonshot, Zhipu."""
+_NUMBER = r"(?<![\w.-])(\d{1,3}(?:,\d{3})+|\d{3,12})(?![\w-])"
+_NUMBERS = re.compile(_NUMBER)
 _MAXIMUM = re.compile(
-    r"(?:maximum context length (?:is|of)|limit (?:is|of)|maximum(?: of)?|at most|>)\s*:?\s*(\d[\d,_]{2,14})",
+    rf"(?:(?:length|size|limit|maximum|at most|tokens allowed)(?: (?:is|of|in))?:?|>) ?\(?{_NUMBER}"
+    rf"|{_NUMBER} (?:maximum|limit|max)",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(r"\d[\d,_]{2,14}")
 _QUOTA = re.compile(r"insufficient_quota|billing_hard_limit|exceeded your current quota", re.IGNORECASE)
-_TRY_AGAIN = re.compile(r"(?:try again|retry) (?:in|after) ((?:\d+(?:\.\d+)?\s*(?:ms|s|m|h)[a-z]*\s*)+)", re.IGNORECASE)
 _PLAIN_NUMBER = re.compile(r"\d{1,9}(?:\.\d*)?")
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*(ms|s|m|h)", re.IGNORECASE)
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?) ?(ms|milli|s|m|h|d)[a-z]*", re.IGNORECASE)
+_TRY_AGAIN = re.compile(rf"(?:try again|retry) (?:in|after) ((?:{_DURATION.pattern} ?)+)", re.IGNORECASE)
+_UNITS_S = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _KEY = re.compile(
     r"\b(?:sk|csk|pk|gsk|xai|nvapi|hf|key|api)[-_](?=[\w*-]*[\d*])[\w*-]{8,}|\bAIza[\w-]{20,}|\beyJ[\w-]{8,}[\w.-]*"
     r"|(?i:bearer)\s+[\w.~+/=-]{8,}"
@@ -148,15 +154,19 @@ def _error(
 
 def _too_long(text: str) -> str:
     """The wording that Claude Code knows, with the provider's numbers where it tells them."""
-    numbers = [int(re.sub(r"[,_]", "", number)) for number in _NUMBER.findall(text)]
-    maximum = _MAXIMUM.search(text)
-    limit = int(re.sub(r"[,_]", "", maximum[1])) if maximum else (min(numbers) if len(numbers) > 1 else None)
+    numbers = [_int(number) for number in _NUMBERS.findall(text)]
+    maxima = [_int(match[1] or match[2]) for match in _MAXIMUM.finditer(text)]
+    limit = min(maxima or numbers) if maxima or len(numbers) > 1 else None
     larger = [number for number in numbers if limit is not None and number > limit]
     if limit is not None and larger:
         return f"prompt is too long: {larger[0]} tokens > {limit} maximum"
     if limit is not None:
         return f"prompt is too long: {limit + 1} tokens > {limit} maximum"
     return "prompt is too long: the model's context is smaller than the conversation"
+
+
+def _int(number: str) -> int:
+    return int(number.replace(",", ""))
 
 
 def _parsed(body: bytes) -> object:

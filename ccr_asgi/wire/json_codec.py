@@ -23,7 +23,7 @@ def loads(data: bytes | str) -> Any:
     """
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return _loads_slowly(data)
 
 

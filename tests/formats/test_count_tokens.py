@@ -14,6 +14,7 @@ from ccr_asgi.formats.count_tokens import (
     MESSAGE_TOKENS,
     SAMPLED_ABOVE_CHARS,
     TOOL_TOKENS,
+    TokenTally,
     count_request,
     estimate_tokens,
 )
@@ -140,3 +141,13 @@ def test_no_field_is_changed() -> None:
     before = json.dumps(request)
     count_request(request)
     assert json.dumps(request) == before
+
+
+def test_a_tally_is_close_to_the_estimate_of_the_whole_and_keeps_little_of_it() -> None:
+    text = "The quick brown fox jumps over 13 lazy dogs; " * 4000
+    tally = TokenTally()
+    for start in range(0, len(text), 100):
+        tally.add(text[start : start + 100])
+    assert tally.chars == len(text)
+    assert tally.tokens == pytest.approx(estimate_tokens(text), rel=0.02)
+    assert sum(map(len, tally._pieces)) <= SAMPLED_ABOVE_CHARS
