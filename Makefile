@@ -40,7 +40,7 @@ cov: dev ## the same, with branch coverage and its limits
 	$(BIN)/coverage report --include='ccr_asgi/formats/*,ccr_asgi/wire/*' --fail-under=100
 
 e2e: dev $(CLAUDE)/.installed ## the real Claude Code against simulated providers
-	CI_E2E_REQUIRED=1 $(BIN)/pytest -m e2e
+	CI_E2E_REQUIRED=1 $(BIN)/pytest tests/e2e -m e2e
 
 bench: dev ## what the parts cost, as ratios measured in one run
 	$(BIN)/python -m benchmarks.transport

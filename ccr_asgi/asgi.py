@@ -25,6 +25,9 @@ HOP_BY_HOP = frozenset(
 
 Headers = list[tuple[bytes, bytes]]
 
+TAIL_BYTES = 64
+"""How much of a stream's end is remembered: enough for Anthropic's last event, `message_stop`."""
+
 
 class ClientDisconnected(Exception):
     """The client left before it had sent its whole body."""
@@ -176,7 +179,7 @@ class ErrorResponder:
         elif message["type"] == "http.response.body":
             self.complete = not message.get("more_body", False)
             if self._event_stream:
-                self._tail = (self._tail + message.get("body", b"")[-4:])[-4:]
+                self._tail = (self._tail + message.get("body", b"")[-TAIL_BYTES:])[-TAIL_BYTES:]
         await self._send(message)
 
     async def render(self, error: CcrError) -> None:
@@ -191,7 +194,8 @@ class ErrorResponder:
         elif self.complete:
             return
         elif self._event_stream and self._tail.endswith((b"\n\n", b"\r\n\r\n")):
-            event = to_sse_event(error, self._request_id)
+            # The message may be complete, and only the connection's end was not clean.
+            event = b"" if b"event: message_stop" in self._tail else to_sse_event(error, self._request_id)
             await self._send({"type": "http.response.body", "body": event, "more_body": False})
         else:
             raise error

@@ -40,7 +40,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--http", choices=["httptools", "h11"], help="uvicorn's parser; default: httptools")
     parser.add_argument("--host", help="address to listen on; default: the configuration's, else 127.0.0.1")
     parser.add_argument("--port", type=int, help="default: the configuration's, else 3456")
-    parser.add_argument("--workers", type=int, default=1, help="processes, all on one usage.db; default: 1")
+    parser.add_argument("--workers", type=_count, default=1, help="processes, all on one usage.db; default: 1")
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"found {text}; accepted is 1 or more")
+    return value
 
 
 def serve(args: argparse.Namespace) -> int:

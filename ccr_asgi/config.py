@@ -215,6 +215,11 @@ def _provider(name: str, entry: ProviderEntry, where: str, environ: Mapping[str,
             f"{where}.passthrough: it hands the client's own credential on, so it goes only with type 'anthropic' and "
             "without an apiKey."
         )
+    if passthrough and entry.headers:
+        raise ConfigError(
+            f"{where}.headers: a passthrough provider's requests go out as the client made them; remove them, or give "
+            "the provider an apiKey."
+        )
     auth_file = entry.auth_file or ("~/.codex/auth.json" if name == "codex" and not entry.api_key else None)
     return Provider(
         name=name,

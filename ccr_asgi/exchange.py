@@ -57,7 +57,7 @@ class Exchange:
         usage_extra: What the Anthropic wire cannot carry. Written by FormatConversion; read by UsageCapture.
         error: The error that the client was shown. Written by ErrorMiddleware; read by UsageCapture.
         answered: The last byte of the answer has been handed to the server, though the upstream may still be open.
-            Written by FormatConversion; read by UpstreamApp.
+            Written by FormatConversion and AuthInjection; read by UpstreamApp.
         disconnected: Set when the client has left. Written by `watch`; legs wait on it.
     """
 

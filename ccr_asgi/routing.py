@@ -85,7 +85,9 @@ def _tags(text: str) -> Iterator[Tag]:
         line_end = text.find("\n", start) if "\n" in text[start:] else len(text)
         match = _TAG.match(text, start, line_end)
         if match is None:
-            yield Tag(start, line_end, None)
+            # Below the start it must be alone on its line: with other words beside it, it is prose about the tag.
+            if start == first or " " not in text[start:line_end].strip():
+                yield Tag(start, line_end, None)
         elif start == first or not text[match.end() : line_end].strip():
             yield Tag(start, match.end(), match[1])
 
@@ -163,7 +165,7 @@ class RoutingTable:
                     return route
                 if not slash:
                     raise RequestError(
-                        f"The tag in the agent's system prompt says {content!r}, which is neither "
+                        f"The tag in the agent's system prompt says {content!r:.200}, which is neither "
                         f"'provider,model' nor a model listed under a provider. {self._choices()}"
                     )
         return self._pair(provider, model, content, "tag")
@@ -177,10 +179,10 @@ class RoutingTable:
     def _pair(self, provider_name: str, model: str, found: str, reason: Reason) -> Route:
         provider_name, model = provider_name.strip(), without_suffix(model.strip())
         if not provider_name or not model:
-            raise RequestError(f"{found!r} is not of the form 'provider,model'. {self._choices()}")
+            raise RequestError(f"{found!r:.200} is not of the form 'provider,model'. {self._choices()}")
         provider = self.providers.get(provider_name)
         if provider is None:
-            raise RequestError(f"Unknown provider {provider_name!r} in {found!r}. {self._choices()}")
+            raise RequestError(f"Unknown provider {provider_name!r:.100} in {found!r:.200}. {self._choices()}")
         return Route(provider, model, reason)
 
     def _by_name(self, model: str, reason: Reason) -> Route | None:

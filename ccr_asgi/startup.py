@@ -23,7 +23,7 @@ def describe(config: Config, file: Path | None) -> Iterator[str]:
         yield f"warning: {warning}"
     if file and len(config.providers) == 1:
         yield (
-            "every request goes to Anthropic. To add a provider, write "
+            "every request goes to the provider anthropic. To add a provider, write "
             '{"providers": {"cerebras": {"apiKey": "${CEREBRAS_API_KEY}", "models": ["gpt-oss-120b"]}}} '
             f"to {file}"
         )

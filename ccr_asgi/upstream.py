@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 from starlette.types import Message, Receive, Scope, Send
 
-from ccr_asgi.asgi import ClientDisconnected, end_to_end, raw_target
+from ccr_asgi.asgi import ClientDisconnected, Headers, end_to_end, raw_target
 from ccr_asgi.errors import UpstreamCut, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from ccr_asgi.exchange import Exchange, with_exchange
 from ccr_asgi.transport import Http11Transport
@@ -98,6 +98,12 @@ class _Leg:
 
     async def run(self, receive: Receive) -> None:
         body = await _RequestBody.begin(receive, self._exchange)
+        try:
+            await self._forward(body)
+        finally:
+            body.close()
+
+    async def _forward(self, body: "_RequestBody") -> None:
         response = await self._answer(body)
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
@@ -108,13 +114,20 @@ class _Leg:
                 {
                     "type": "http.response.start",
                     "status": response.status_code,
-                    # ASGI wants the names in lower case, however the upstream writes them.
-                    "headers": [(name.lower(), value) for name, value in end_to_end(response.headers.raw)],
+                    "headers": self._answer_headers(response),
                 }
             )
             await self._send_body(self._chunks(stream))
         finally:
             await stream.aclose()
+
+    def _answer_headers(self, response: httpx.Response) -> Headers:
+        # ASGI wants the names in lower case, however the upstream writes them.
+        headers = [(name.lower(), value) for name, value in end_to_end(response.headers.raw)]
+        if response.status_code == 304 and self._method != "HEAD":
+            # It tells the length of what is not sent; servers take it for the length of what is.
+            headers = [(name, value) for name, value in headers if name != b"content-length"]
+        return headers
 
     async def _send_body(self, chunks: AsyncIterator[bytes]) -> None:
         async for chunk in chunks:
@@ -200,13 +213,18 @@ class _Leg:
 
 
 class _RequestBody(httpx.AsyncByteStream):
-    """The request's body: whole if the first message holds it all, else streamed as the client sends it."""
+    """The request's body: whole if the first message holds it all, else streamed as the client sends it.
+
+    A streamed one is read ahead of an upstream that takes it slowly, or else nobody would see the client leave in the
+    middle of it. The guard bounds how much that can be.
+    """
 
     def __init__(self, first: bytes, more: bool, receive: Receive, exchange: Exchange) -> None:
         self._first = first
-        self._more = more
         self._receive = receive
         self._exchange = exchange
+        self._arrived: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
+        self._reading = asyncio.create_task(self._read_ahead()) if more else None
         self.replayable = not more
 
     @classmethod
@@ -220,20 +238,37 @@ class _RequestBody(httpx.AsyncByteStream):
         return body
 
     def stream(self) -> httpx.AsyncByteStream:
-        return self if self._more else httpx.ByteStream(self._first)
+        return httpx.ByteStream(self._first) if self.replayable else self
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        if self._first:
-            yield self._first
-        while self._more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self._exchange.disconnected.set()
-                raise ClientDisconnected
-            self._more = message.get("more_body", False)
-            if chunk := message.get("body", b""):
+        chunk: bytes | Exception | None = self._first
+        while chunk is not None:
+            if isinstance(chunk, Exception):
+                raise chunk
+            if chunk:
                 yield chunk
-        self._exchange.watch(self._receive)
+            chunk = await self._arrived.get()
+
+    def close(self) -> None:
+        """Stop reading: the leg is over."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def _read_ahead(self) -> None:
+        more = True
+        try:
+            while more:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    self._exchange.disconnected.set()
+                    raise ClientDisconnected
+                more = message.get("more_body", False)
+                self._arrived.put_nowait(message.get("body", b""))
+        except Exception as error:  # the guard's refusal, say; it belongs to whoever reads the body
+            self._arrived.put_nowait(error)
+        else:
+            self._arrived.put_nowait(None)
+            self._exchange.watch(self._receive)
 
 
 def _target(path: str, query: str, request_target: bytes | None) -> bytes:

@@ -128,7 +128,14 @@ def test_a_broken_configuration_is_told_and_nothing_is_started(
 @pytest.mark.parametrize(
     ("argv", "code"),
     [
-        *(([], 2), (["fly"], 2), (["serve", "--port", "x"], 2), (["serve", "--server", "x"], 2), (["serve", "x"], 2)),
+        *(
+            ([], 2),
+            (["fly"], 2),
+            (["serve", "--port", "x"], 2),
+            (["serve", "--server", "x"], 2),
+            (["serve", "--workers", "0"], 2),
+            (["serve", "x"], 2),
+        ),
         *((["--version"], 0), (["--help"], 0), (["serve", "--help"], 0)),
     ],
     ids=str,

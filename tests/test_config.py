@@ -466,3 +466,8 @@ def test_a_configuration_cannot_be_changed() -> None:
         config.port = 1  # type: ignore[misc]  # the mistake that is tested
     with pytest.raises(AttributeError):
         config.timeouts.idle_s = 1  # type: ignore[misc]  # the same
+
+
+def test_headers_of_a_passthrough_provider_are_refused_since_nothing_is_added_there() -> None:
+    with pytest.raises(ConfigError, match=r"providers\.anthropic\.headers: .*apiKey"):
+        parse_config({"providers": {"anthropic": {"headers": {"x-team": "blue"}}}})

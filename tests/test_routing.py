@@ -61,6 +61,7 @@ PLACES: dict[str, tuple[object, str | None]] = {
     "twice: the first that counts wins": (f"Not {TAG} but\n{OTHER}", "codex,gpt-5.1"),
     "in another case": (TAG.lower(), None),
     "across two lines": ("You review code.\n<CCR-SUBAGENT-MODEL>a,\nb</CCR-SUBAGENT-MODEL>", "refused"),
+    "prose about the tag": ("You review code.\n<CCR-SUBAGENT-MODEL> is its routing tag; explain it.", None),
     "in a text block": ([block(TAG)], SAID),
     "in a later block, at its start": (
         [block(BILLING), block("You are an agent."), block(f"{TAG}\nYou review.")],

@@ -55,7 +55,7 @@ def test_a_configuration_from_a_program_names_no_file() -> None:
 def test_without_a_file_it_is_said_how_to_add_a_provider() -> None:
     lines = list(describe(load_config(), config_path()))
     assert "no configuration file" in lines[0]
-    assert "every request goes to Anthropic" in lines[-1]
+    assert "every request goes to the provider anthropic" in lines[-1]
     assert ".claude-code-router/config.json" in lines[-1]
 
 

@@ -12,10 +12,13 @@ from starlette.types import Receive, Scope, Send
 from ccr_asgi import upstream
 from ccr_asgi.errors import UpstreamCut, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from ccr_asgi.exchange import SCOPE_KEY, Exchange, get_exchange
+from ccr_asgi.middleware.guard import GuardMiddleware
 from ccr_asgi.transport import Http11Transport
 from ccr_asgi.upstream import ERROR_BODY_BYTES, MAX_SENDS, UpstreamApp
 from tests.middleware.apps import passes_other_scopes_on
 from tests.support import asgi
+from tests.support.answers import Answer
+from tests.support.fake_upstream import FakeUpstream
 
 SENT = [
     ("Host", "127.0.0.1:3456"),
@@ -379,3 +382,41 @@ async def test_a_server_that_stops_ends_the_upstreams_answer() -> None:
     await call.until(lambda response: response.pieces == [b"a"])
     await call.cancel()
     assert closed(script)
+
+
+class Unread(httpx.AsyncBaseTransport):
+    """An upstream that takes nothing of the request, and says nothing."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_client_that_leaves_in_the_middle_of_an_upload_that_nobody_reads_is_seen() -> None:
+    call = asgi.start(
+        UpstreamApp(base_url="http://h", transport=Unread()), "POST", "/v1/files", body=[b"a", b"b"], more_to_come=True
+    )
+    call.leave()
+    assert not (await call.end()).started
+
+
+async def test_a_refusal_in_the_middle_of_an_upload_reaches_its_reader() -> None:
+    class Reading(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            assert isinstance(request.stream, httpx.AsyncByteStream)
+            async for _ in request.stream:
+                pass
+            raise AssertionError
+
+    guarded = GuardMiddleware(
+        UpstreamApp(base_url="http://h", transport=Reading()), allowed_hosts=["*"], max_body_bytes=3
+    )
+    call = asgi.start(guarded, "POST", "/v1/files", body=[b"ab", b"cd"], more_to_come=True)
+    assert (await call.end()).status == 413
+
+
+async def test_a_304_tells_no_length_of_a_body_that_it_has_not() -> None:
+    with FakeUpstream() as fake:
+        fake.on("/v1/x", Answer(b"", 304, [("Content-Length", "1234"), ("ETag", "x")]))
+        response = await asgi.request(UpstreamApp(base_url=fake.url), path="/v1/x")
+    assert (response.status, response.headers, response.body) == (304, [(b"etag", b"x")], b"")

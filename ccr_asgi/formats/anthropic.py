@@ -21,7 +21,8 @@ def rewrite(body: dict[str, Any], route: Route, *, own_key: bool) -> dict[str, A
     if route.model is not None:
         rewritten["model"] = without_suffix(route.model)
     if own_key:
-        rewritten.pop("metadata", None)
+        for field in ("metadata", "safeguards"):
+            rewritten.pop(field, None)
     system = _system(body.get("system"), own_key=own_key)
     if system or system == body.get("system"):
         return rewritten if "system" not in body else {**rewritten, "system": system}

@@ -164,10 +164,11 @@ class MessageWriter:
         self._start()
         self.close_block()
         delta = {"stop_reason": stop_reason, "stop_sequence": stop_sequence}
-        if not self._streamed:
-            self._out.append(dumps({**self._envelope(usage), **delta, "content": self._content}))
+        # Written first: if it cannot be, the message has not ended yet, and can still fail.
+        document = b"" if self._streamed else dumps({**self._envelope(usage), **delta, "content": self._content})
         self._event("message_delta", {"delta": delta, "usage": usage})
         self._event("message_stop", {})
+        self._out.append(document)
 
     def fail(self, error: CcrError) -> None:
         """End a stream, of which something has gone out, with `error`; nothing may follow.

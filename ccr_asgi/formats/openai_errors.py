@@ -60,7 +60,7 @@ _CONTEXT = re.compile(
 )
 """How providers say that the context is full: OpenAI, Cerebras, Groq, vLLM, llama.cpp, OpenRouter, Mistral, xAI,
 Google, Moonshot, Zhipu."""
-_NUMBER = r"(?<![\w.-])(\d{1,3}(?:,\d{3})+|\d{3,12})(?![\w-])"
+_NUMBER = r"(?<![\w.-])(\d{1,3}(?:,\d{3}){1,3}|\d{3,12})(?![\w-])"
 _NUMBERS = re.compile(_NUMBER)
 _MAXIMUM = re.compile(
     rf"(?:(?:length|size|limit|maximum|at most|tokens allowed)(?: (?:is|of|in))?:?|>) ?\(?{_NUMBER}"
@@ -101,15 +101,16 @@ def from_http(
         now: The time that an HTTP date is compared with; by default the present.
     """
     found = {name.lower(): value.decode("latin-1") for name, value in headers}
-    document = _parsed(body)
-    text = body.decode("utf-8", "replace") if document is None else _message(document)
-    if document is None and text.lstrip().startswith(("{", "[")):  # JSON whose end was cut off
-        text = ""
+    plain = body.decode("utf-8", "replace")
+    try:
+        text = _message(loads(body))
+    except ValueError:
+        text = "" if plain.lstrip().startswith(("{", "[")) else plain  # no JSON, or JSON whose end was cut off
     return _error(
         provider,
         STATUSES.get(status, 400 if 400 <= status < 500 else 502),
         _without_html(text) or f"The provider answered with status {status}.",
-        marks=body.decode("utf-8", "replace"),
+        marks=plain,
         wait_s=_wait_s(found, now) if status in (429, 503, 529) else None,
         secrets=secrets,
     )
@@ -169,13 +170,6 @@ def _int(number: str) -> int:
     return int(number.replace(",", ""))
 
 
-def _parsed(body: bytes) -> object:
-    try:
-        return loads(body)
-    except ValueError:
-        return None
-
-
 def _message(value: object, depth: int = _NESTED) -> str:
     """The text of an error document: error.message, error, message, detail, whichever comes first."""
     if isinstance(value, list) and value:  # FastAPI's validation errors; Gemini's list of one
@@ -192,7 +186,8 @@ def _message(value: object, depth: int = _NESTED) -> str:
 
 def _without_html(text: str) -> str:
     """`text` on one line, or nothing if it is a page."""
-    return "" if _HTML.search(text[:1000]) else " ".join(text.split())
+    text = " ".join(text.split())
+    return "" if _HTML.search(text) else text
 
 
 def _without_secrets(text: str, secrets: Sequence[str]) -> str:
@@ -226,7 +221,7 @@ def _until_s(date: str, now: datetime | None) -> float | None:
     """Seconds until an HTTP date; None if it is none."""
     try:
         return max(0.0, (parsedate_to_datetime(date) - (now or datetime.now(UTC))).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ccr_asgi.asgi import Headers, read_body, replay, with_headers
+from ccr_asgi.asgi import Headers, read_body, replay, with_body_length, with_headers
 from ccr_asgi.credentials.base import Credentials
 from ccr_asgi.errors import UpstreamError
 from ccr_asgi.exchange import Exchange, with_exchange
+from ccr_asgi.wire.decompress import decoder
 
 FORWARDED = frozenset(
     {
@@ -24,6 +25,11 @@ FORWARDED = frozenset(
 )
 """The client's header fields that another party than Anthropic may see. It is a list of what passes, not of what is
 held back, since nobody can list the custom headers that people put their secrets in."""
+
+ERROR_BYTES = 1024 * 1024
+"""A longer error is cut: it is held until its end, to be searched."""
+SECRET_BYTES = 8
+"""Shorter values are no secrets, and blanking them out would maim a message."""
 
 
 class AuthInjectionMiddleware:
@@ -57,22 +63,73 @@ class AuthInjectionMiddleware:
         if credentials is None:
             await self.app(scope, receive, send)
             return
-        kept: Headers = scope["headers"]
-        if exchange.conversion is None:
-            kept = [(name, value) for name, value in kept if name.lower() in FORWARDED]
         if not credentials.refreshable:
-            await self.app(with_headers(scope, _joined(kept, await credentials.headers())), receive, send)
+            await self._send_on(await credentials.headers(), scope, receive, send, exchange)
             return
         body = await read_body(receive)
         try:
-            headers = _joined(kept, await credentials.headers())
-            await self.app(with_headers(scope, headers), replay(body, receive), send)
+            await self._send_on(await credentials.headers(), scope, replay(body, receive), send, exchange)
         except UpstreamError as error:
             if error.upstream_status != 401:
                 raise
             exchange.resends += 1
-            headers = _joined(kept, await credentials.headers(force_refresh=True))
-            await self.app(with_headers(scope, headers), replay(body, receive), send)
+            fresh = await credentials.headers(force_refresh=True)
+            await self._send_on(fresh, scope, replay(body, receive), send, exchange)
+
+    async def _send_on(self, own: Headers, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        kept: Headers = scope["headers"]
+        if exchange.conversion is None:
+            kept = [(name, value) for name, value in kept if name.lower() in FORWARDED]
+            send = _Blanked(send, own, exchange).send
+        await self.app(with_headers(scope, _joined(kept, own)), receive, send)
+
+
+class _Blanked:
+    """Hands an answer on; of one that is an error, with our secrets blanked out, since an upstream may echo them.
+
+    An error without them stays byte for byte as it is. A converted leg needs no such thing: it writes errors anew.
+    """
+
+    def __init__(self, send: Send, own: Headers, exchange: Exchange) -> None:
+        self._send = send
+        self._exchange = exchange
+        values = [value.removeprefix(b"Bearer ") for _, value in own]
+        self._secrets = [value for value in values if len(value) >= SECRET_BYTES]
+        self._start: Message | None = None
+        self._body = bytearray()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self._start = message
+        elif self._start is None:
+            await self._send(message)
+        elif not self._exchange.answered:
+            self._body += message.get("body", b"")
+            if not message.get("more_body", False) or len(self._body) > ERROR_BYTES:
+                self._exchange.answered = True
+                await self._send_error(self._start, bytes(self._body[:ERROR_BYTES]))
+
+    async def _send_error(self, start: Message, body: bytes) -> None:
+        headers: Headers = [(name, self._blanked(value)) for name, value in start["headers"]]
+        plain = _decoded(headers, body)
+        if (blanked := self._blanked(plain)) != plain or len(self._body) > ERROR_BYTES:
+            headers = with_body_length([pair for pair in headers if pair[0] != b"content-encoding"], blanked)
+            body = blanked
+        await self._send({**start, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _blanked(self, data: bytes) -> bytes:
+        for secret in self._secrets:
+            data = data.replace(secret, b"***")
+        return data
+
+
+def _decoded(headers: Headers, body: bytes) -> bytes:
+    encoding = dict(headers).get(b"content-encoding", b"")
+    try:
+        return b"".join(decoder(str(encoding, "latin-1")).feed(body))
+    except UpstreamError:
+        return body
 
 
 def _joined(kept: Headers, own: Headers) -> Headers:

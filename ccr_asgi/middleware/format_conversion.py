@@ -71,7 +71,8 @@ class FormatConversionMiddleware:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         route = exchange.route
-        if route is not None and route.model is not None:
+        # By its default route too, a third party gets nothing that concerns the client's Anthropic account.
+        if route is not None and (route.model is not None or not route.provider.passthrough):
             rewritten = anthropic.rewrite(
                 json_object(await exchange.body(receive)), route, own_key=not route.provider.passthrough
             )

@@ -38,7 +38,8 @@ class GuardMiddleware:
             on our pages as the password of HTTP Basic; with none configured such peers are refused.
         max_body_bytes: Longest request body, declared or counted.
         max_header_bytes: Largest sum of all header names and values; servers differ here, so it is checked again.
-        pages: Path prefixes of pages for people, where a link from a sister site may lead.
+        pages: Paths of pages for people, and what is below them: a link from a sister site may lead there, and a key
+            may be given as a password.
 
     Refusals are rendered here, since nothing of ours stands above. `x-ccr-key` never goes on.
     """
@@ -51,7 +52,7 @@ class GuardMiddleware:
         proxy_keys: Mapping[str, str] | None = None,
         max_body_bytes: int = 32 * 1024 * 1024,
         max_header_bytes: int = 64 * 1024,
-        pages: tuple[str, ...] = ("/dashboard",),
+        pages: tuple[str, ...] = ("/dashboard", "/api/usage"),
     ) -> None:
         self.app = app
         self._hosts = LOCAL_HOSTS | {host.lower() for host in allowed_hosts}
@@ -118,20 +119,24 @@ class GuardMiddleware:
             scope["method"] == "GET"
             and header(scope, b"sec-fetch-mode") == "navigate"
             and header(scope, b"sec-fetch-dest") == "document"
-            and raw_path(scope).startswith(self._pages)
+            and self._is_page(scope)
         )
+
+    def _is_page(self, scope: Scope) -> bool:
+        path = raw_path(scope)
+        return any(path == page or path.startswith(page + b"/") for page in self._pages)
 
     def _check_peer(self, scope: Scope) -> None:
         if _is_local(scope.get("client")) or self._has_key(scope):
             return
-        if self._keys and raw_path(scope).startswith(self._pages):
+        if self._keys and self._is_page(scope):
             raise _PasswordWanted("Give a proxy key as the password.")
         advice = "Send a proxy key in x-ccr-key." if self._keys else "Configure proxyKeys to let other machines in."
         raise PermissionDenied(f"Only this machine may use the proxy without a key. {advice}")
 
     def _has_key(self, scope: Scope) -> bool:
         given = header(scope, KEY_HEADER)
-        if given is None and raw_path(scope).startswith((*self._pages, b"/api/usage")):
+        if given is None and self._is_page(scope):
             given = _basic_password(header(scope, b"authorization") or "")
         if given is None:
             return False

@@ -8,6 +8,7 @@ from dataclasses import replace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ccr_asgi.asgi import header, raw_path
+from ccr_asgi.errors import ERROR_TYPES
 from ccr_asgi.exchange import MESSAGES_PATH, Exchange, ensure_exchange, render_errors, with_exchange
 from ccr_asgi.usage.accumulator import UsageAccumulator
 from ccr_asgi.usage.record import Outcome, Tokens, UsageRecord
@@ -143,7 +144,8 @@ class _Observer:
     def _error_type(self) -> str | None:
         if self._exchange.error is not None:
             return self._exchange.error.error_type
-        return self._accumulator.error_type if self._accumulator is not None else None
+        told = self._accumulator.error_type if self._accumulator is not None else None
+        return told or ERROR_TYPES.get(self._status or 0, "api_error")
 
     def _ms(self, at_s: float) -> float:
         return (at_s - self._exchange.started_s) * 1000

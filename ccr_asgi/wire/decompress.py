@@ -4,19 +4,21 @@ What comes out of one `feed` is yielded piece by piece, so that a small input th
 in memory at once: whoever reads the pieces decides when it is too much.
 """
 
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import brotli
 
 from ccr_asgi.errors import UpstreamError
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
+if TYPE_CHECKING:
     from backports import zstd
+else:
+    try:
+        from compression import zstd  # from Python 3.14 on
+    except ImportError:
+        from backports import zstd
 
 PIECE_BYTES = 256 * 1024
 """About how much one piece holds at most (br rounds it up to a power of two, and at most doubles it)."""

@@ -285,7 +285,7 @@ def test_without_a_lifespan_rows_are_written_at_the_exit(fake_upstream: FakeUpst
             post(server.url, session, prefix="/llm")
         server.signal(signal.SIGINT)  # after SIGTERM uvicorn kills itself, and no interpreter's exit follows
         assert server.wait() == 0
-        assert [row["session_id"] for row in read_rows(server.database)] == sessions
+        assert sorted(row["session_id"] for row in read_rows(server.database)) == sorted(sessions)
 
 
 @pytest.mark.parametrize("host", ["plain", "composed"])

@@ -1,5 +1,6 @@
 """Credentials alone: the client's stay where they belong, the provider's go where they are wanted."""
 
+import gzip
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from ccr_asgi.asgi import Headers
 from ccr_asgi.credentials.static import StaticKey
 from ccr_asgi.errors import AuthenticationError, UpstreamError
 from ccr_asgi.exchange import SCOPE_KEY, Exchange
+from ccr_asgi.middleware import auth_injection
 from ccr_asgi.middleware.auth_injection import AuthInjectionMiddleware
 from tests.middleware.apps import Below, alone, answering, passes_other_scopes_on, raising
 from tests.support import asgi
@@ -205,3 +207,47 @@ async def test_a_client_that_leaves_within_its_body_is_told_nothing() -> None:
 
 async def test_scopes_that_are_no_requests_pass() -> None:
     assert await passes_other_scopes_on(AuthInjectionMiddleware, credentials=StaticKey("k"))
+
+
+KEY = "providers-own-key"
+
+
+def echoing(status: int, headers: Headers, body: bytes) -> asgi.App:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for piece in (body[:20], body[20:]):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return app
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+async def test_an_error_that_echoes_the_key_is_blanked(encoding: str) -> None:
+    told = f'{{"error": "invalid x-api-key {KEY}"}}'.encode()
+    body = gzip.compress(told) if encoding else told
+    headers = [(b"x-echo", KEY.encode()), (b"content-length", b"%d" % len(body))]
+    if encoding:
+        headers.append((b"content-encoding", b"gzip"))
+    app = alone(AuthInjectionMiddleware, echoing(401, headers, body), credentials=StaticKey(KEY, kind="anthropic"))
+    response = await asgi.request(app, "POST", "/v1/messages", headers=CLIENT, body=b"abc")
+    assert response.status == 401
+    assert response.body == b'{"error": "invalid x-api-key ***"}'
+    assert response.headers == [(b"x-echo", b"***"), (b"content-length", b"%d" % len(response.body))]
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"identity", b"snappy"])
+async def test_an_error_that_echoes_nothing_is_left_as_it_is(encoding: bytes) -> None:
+    body = b'{"error": "overloaded, and not what its encoding says"}'
+    headers = [(b"content-encoding", encoding), (b"x-a", b"1")]
+    app = alone(AuthInjectionMiddleware, echoing(529, headers, body), credentials=StaticKey(KEY, kind="anthropic"))
+    response = await asgi.request(app, "POST", "/v1/messages", headers=CLIENT, body=b"abc")
+    assert (response.status, response.headers, response.body) == (529, headers, body)
+
+
+async def test_an_endless_error_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth_injection, "ERROR_BYTES", 30)
+    body = b"x" * 100
+    app = alone(AuthInjectionMiddleware, echoing(500, [], body), credentials=StaticKey(KEY, kind="anthropic"))
+    response = await asgi.request(app, "POST", "/v1/messages", headers=CLIENT, body=b"abc")
+    assert (response.body, response.header("content-length")) == (b"x" * 30, b"30")

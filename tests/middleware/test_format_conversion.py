@@ -272,8 +272,16 @@ async def test_a_routed_request_gets_its_model_and_loses_its_tag(passthrough: bo
 async def test_a_request_that_was_routed_by_default_is_left_as_it_is() -> None:
     below = Below()
     body = b' {"model" : "claude-opus"}'
-    await asgi.request(routed(below, Provider("x", "anthropic", "http://a"), None), "POST", "/v1/messages", body=body)
+    provider = Provider("x", "anthropic", "http://a", passthrough=True)
+    await asgi.request(routed(below, provider, None), "POST", "/v1/messages", body=body)
     assert below.bodies == [body]
+
+
+async def test_a_default_provider_with_a_key_of_its_own_sees_nothing_of_the_clients_account() -> None:
+    below = Below()
+    body = b'{"model":"claude-opus","metadata":{"user_id":"u"},"safeguards":{"paths":["/home"]},"max_tokens":1}'
+    await asgi.request(routed(below, Provider("x", "anthropic", "http://a"), None), "POST", "/v1/messages", body=body)
+    assert below.bodies == [b'{"model":"claude-opus","max_tokens":1}']
 
 
 async def test_a_routed_body_that_is_not_json_is_a_400() -> None:

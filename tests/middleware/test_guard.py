@@ -201,6 +201,12 @@ async def test_on_our_pages_a_key_is_a_password(path: str) -> None:
         assert await status_of(header, path=path, client=AWAY, proxy_keys=KEYS) == 200
 
 
+@pytest.mark.parametrize("path", ["/api/usages", "/dashboards", "/v1/messages"])
+async def test_elsewhere_a_password_is_no_key_and_goes_nowhere(path: str) -> None:
+    header = ("authorization", basic("key-of-alice"))
+    assert await status_of(header, path=path, client=AWAY, proxy_keys=KEYS) == 403
+
+
 async def test_a_person_is_asked_for_the_password() -> None:
     app = alone(GuardMiddleware, Below(), proxy_keys=KEYS)
     for headers in ([], [("authorization", basic("wrong"))], [("authorization", "Bearer key-of-alice")]):

@@ -373,7 +373,7 @@ async def test_an_answer_that_cannot_be_read_goes_on(
     assert (row.outcome, row.tokens, row.stop_reason, row.error_type) == ("ok", Tokens(), None, None)
     assert len(caplog.records) == 1
     row, _ = await captured(answering(OVERLOADED, status=529))
-    assert (row.outcome, row.error_type) == ("error", None)
+    assert (row.outcome, row.error_type) == ("error", "overloaded_error")  # the status tells it
 
 
 async def test_a_failing_sink_disturbs_nothing(caplog: pytest.LogCaptureFixture) -> None:
