@@ -13,9 +13,9 @@ def rewrite(body: dict[str, Any], route: Route, *, own_key: bool) -> dict[str, A
     """The body for a routed request: the route's model, and no tag in the system prompt; all else as it is, in order.
 
     With `own_key` the provider is a third party that the client's Anthropic account does not concern: `metadata` (the
-    user's ids) and the client's billing line go too. A system text that is emptied goes with its block, and an emptied
-    `system` altogether. `body` itself is not changed, and whatever is not of Anthropic's form is left for the provider
-    to refuse.
+    user's ids), `safeguards` (paths and rules) and the client's billing line go too. A system text that is emptied goes
+    with its block, and an emptied `system` altogether. `body` itself is not changed, and whatever is not of Anthropic's
+    form is left for the provider to refuse.
     """
     rewritten = dict(body)
     if route.model is not None:
