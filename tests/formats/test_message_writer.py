@@ -157,6 +157,13 @@ def test_a_hosted_search_is_a_call_and_a_whole_block() -> None:
     assert text["text"] == "Found."
 
 
+def test_a_whole_block_is_closed_at_once() -> None:
+    made = writer()
+    made.whole_block(SEARCH_RESULT)
+    assert made.block_type is None
+    assert read_events(made.take())[-1] == {"type": "content_block_stop", "index": 0}
+
+
 def test_a_ping_may_stand_before_and_inside_the_message_but_in_no_document() -> None:
     steps: list[Step] = [lambda w: w.ping(), lambda w: w.text("a"), lambda w: w.ping(), lambda w: w.close_block()]
     assert content(*steps, lambda w: w.ping()) == [{"type": "text", "text": "a"}]

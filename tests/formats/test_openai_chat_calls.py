@@ -158,6 +158,33 @@ def test_another_name_after_complete_arguments_is_another_call() -> None:
     ]
 
 
+def test_another_id_is_another_call_of_the_same_tool_before_its_arguments_begin() -> None:
+    chunks = [
+        call(id="call_1", name="A", arguments="{}"),
+        call(id="call_2", name="A", arguments=""),
+        call(arguments='{"a": 1}'),
+    ]
+    assert uses(*chunks) == [("call_1", "A", {}), ("call_2", "A", {"a": 1})]
+
+
+def test_white_space_at_the_border_of_two_fragments_is_kept() -> None:
+    chunks = [call(id="call_1", name="A", arguments=' {"a": "x'), call(arguments=' y "}')]
+    assert uses(*chunks) == [("call_1", "A", {"a": "x y "})]
+
+
+def test_a_complete_call_is_closed_as_soon_as_something_waits_behind_it() -> None:
+    made = machine()
+    out = made.feed(sse(call(id="call_1", name="A", arguments="{}"), call(1, name="B"), done=False))
+    assert read_events(out)[-1] == {"type": "content_block_stop", "index": 0}
+
+
+def test_the_arguments_of_a_call_that_waited_are_sent_as_they_came() -> None:
+    waiting = [call(0, name="A", arguments="{"), call(1, name="B", arguments='{ "b" : 1 }'), call(0, arguments="}")]
+    out = machine().feed(sse(*waiting, chunk({}, "tool_calls")))
+    pieces = [event["delta"]["partial_json"] for event in read_events(out) if event["type"] == "content_block_delta"]
+    assert pieces == ["{", "}", '{ "b" : 1 }']
+
+
 def test_the_same_name_again_is_the_same_call_while_no_new_arguments_begin() -> None:
     chunks = [call(id="call_1", name="A", arguments='{"a":'), call(name="A", arguments="1}"), call(name="A")]
     assert uses(*chunks) == [("call_1", "A", {"a": 1})]
