@@ -17,7 +17,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from ccr_asgi.asgi import ClientDisconnected, ErrorResponder, raw_path, read_body, replay
-from ccr_asgi.errors import CcrError, RequestError
+from ccr_asgi.errors import CcrError, RawHeaders, RequestError
 from ccr_asgi.formats.base import Conversion, UsageExtra
 from ccr_asgi.formats.fields import describe
 from ccr_asgi.routing import Route, Tag
@@ -54,6 +54,8 @@ class Exchange:
             FormatConversion.
         conversion: The conversion of this leg; None makes it a passthrough leg, whose target, headers and answers go
             through as they are. Written by FormatConversion; read by AuthInjection and UpstreamApp.
+        upstream_headers: The header fields of the upstream's latest answer, refusals included. Written by UpstreamApp;
+            read by UsageCapture, for the quota they tell.
         usage_extra: What the Anthropic wire cannot carry. Written by FormatConversion; read by UsageCapture.
         error: The error that the client was shown. Written by ErrorMiddleware; read by UsageCapture.
         answered: The last byte of the answer has been handed to the server, though the upstream may still be open.
@@ -72,6 +74,7 @@ class Exchange:
     attempts: int = 0
     resends: int = 0
     conversion: Conversion | None = None
+    upstream_headers: RawHeaders = ()
     usage_extra: UsageExtra = field(default_factory=UsageExtra)
     error: CcrError | None = None
     answered: bool = False

@@ -105,6 +105,7 @@ class _Leg:
 
     async def _forward(self, body: "_RequestBody") -> None:
         response = await self._answer(body)
+        self._exchange.upstream_headers = response.headers.raw
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         try:

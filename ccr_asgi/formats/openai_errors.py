@@ -30,6 +30,9 @@ STATUSES: Mapping[int, int] = {
 }
 """The status that the client gets for a provider's; any other 4xx is a 400, anything else a 502."""
 
+HINTS: Mapping[int, str] = dict.fromkeys((404, 405), " Is baseUrl the full URL of the endpoint?")
+"""What to look at when a provider gives a status and no reason."""
+
 NOT_MENDED_BY_RETRY = frozenset({401, 402, 403})
 
 CODES: Mapping[str, int] = {
@@ -109,7 +112,7 @@ def from_http(
     return _error(
         provider,
         STATUSES.get(status, 400 if 400 <= status < 500 else 502),
-        _without_html(text) or f"The provider answered with status {status}.",
+        _without_html(text) or f"The provider answered with status {status}.{HINTS.get(status, '')}",
         marks=plain,
         wait_s=_wait_s(found, now) if status in (429, 503, 529) else None,
         secrets=secrets,
