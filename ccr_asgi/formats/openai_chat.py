@@ -7,6 +7,7 @@ from typing import Any
 
 from ccr_asgi.config import Provider
 from ccr_asgi.errors import CcrError, RawHeaders, RequestError
+from ccr_asgi.formats.answer_machine import AnswerContext
 from ccr_asgi.formats.base import ConversionContext, UpstreamRequest, UsageExtra
 from ccr_asgi.formats.count_tokens import count_request
 from ccr_asgi.formats.openai_chat_request import convert
@@ -59,21 +60,26 @@ class ChatConversion:
     def stream(self, content_type: str) -> ChatStream:
         """A machine for an answer with a 2xx status."""
         return ChatStream(
-            context=self._context,
-            provider=self._provider.name,
-            model=self._model,
-            streamed=self._streamed,
-            content_type=content_type,
-            tool_names=self._tool_names,
-            taken_ids=self._taken_ids,
-            estimate_input_tokens=lambda: count_request(self._client_body),
-            extra=self.extra,
-            secrets=_secrets(self._provider),
+            AnswerContext(
+                message_id=self._context.message_id,
+                provider=self._provider.name,
+                model=self._model,
+                streamed=self._streamed,
+                content_type=content_type,
+                tool_names=self._tool_names,
+                taken_ids=self._taken_ids,
+                estimate_input_tokens=self._estimate_input_tokens,
+                extra=self.extra,
+                secrets=_secrets(self._provider),
+            )
         )
 
     def error(self, status: int, headers: RawHeaders, body: bytes) -> CcrError:
         """What the client shall see of an answer that is not 2xx."""
         return from_http(self._provider.name, status, headers, body, secrets=_secrets(self._provider))
+
+    def _estimate_input_tokens(self) -> int:
+        return count_request(self._client_body)
 
     def retry(self, error: CcrError) -> UpstreamRequest | None:
         """Nothing: a Chat Completions request has no other form that could succeed."""

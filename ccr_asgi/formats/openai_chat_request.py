@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ccr_asgi.formats.conversation import ConversationReader
 from ccr_asgi.formats.fields import (
     ARRAY,
     BOOLEAN,
@@ -23,12 +24,13 @@ from ccr_asgi.formats.fields import (
     refuse,
     required,
 )
-from ccr_asgi.formats.openai_chat_blocks import PartReader
-from ccr_asgi.formats.openai_chat_messages import ConversationReader, Message
-from ccr_asgi.formats.openai_chat_tools import Tools
+from ccr_asgi.formats.openai_chat_messages import Message, chat_messages
+from ccr_asgi.formats.openai_chat_tools import tool_fields
+from ccr_asgi.formats.parts import PartReader
 from ccr_asgi.formats.reasoning_effort import reasoning_effort
 from ccr_asgi.formats.system_prompt import join_texts, prompt_texts
 from ccr_asgi.formats.tool_schemas import clean_schema
+from ccr_asgi.formats.tools import RequestTools
 from ccr_asgi.quirks import Quirks
 from ccr_asgi.routing import Route
 
@@ -68,32 +70,30 @@ def convert(body: dict[str, Any], route: Route) -> ChatRequest:
     model = route.model if route.model is not None else required(body, "model", STRING)
     notes: list[str] = []
     streamed = optional(body, "stream", BOOLEAN) or False
-    tools = Tools(body, quirks)
-    if tools.dropped:
-        notes.append(f"server tools left out: {', '.join(tools.dropped)}")
+    tools = RequestTools(body, quirks.drop_schema_keywords)
+    if tools.server_tools:
+        notes.append(f"server tools left out: {', '.join(tool['type'] for tool in tools.server_tools)}")
     converted: dict[str, Any] = {"model": model, "messages": _messages(body, model, quirks, tools)}
     converted |= _stream_fields(streamed)
     converted |= _sampling_fields(body, quirks, notes)
     if effort := reasoning_effort(body, model, quirks):
         converted["reasoning_effort"] = effort
     converted |= _format_fields(body, quirks)
-    choice = tools.choice(body)
-    if tools.functions:
-        converted |= {"tools": tools.functions, **choice}
+    converted |= tool_fields(tools, tools.choice(body), quirks)
     call_ids = frozenset(call["id"] for message in converted["messages"] for call in message.get("tool_calls", ()))
     return ChatRequest(
         model, _with_quirks(converted, quirks), tools.names.client, call_ids, streamed, notes=tuple(notes)
     )
 
 
-def _messages(body: dict[str, Any], model: str, quirks: Quirks, tools: Tools) -> list[Message]:
+def _messages(body: dict[str, Any], model: str, quirks: Quirks, tools: RequestTools) -> list[Message]:
     source = required(body, "messages", ARRAY)
     if not source:
         raise refuse("messages", "an empty array", "at least one message")
     images, pdf = quirks.takes_images(model), quirks.takes_pdf(model)
     reader = ConversationReader(PartReader(model, images=images, pdf=pdf, names=tools.names), tools.names)
     reader.read(source)
-    conversation = list(reader.messages())
+    conversation = list(chat_messages(reader.turns))
     if not conversation:
         raise refuse(
             "messages", "no content that can be sent", "at least one message with text, an image or a tool call"

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ccr_asgi.errors import CcrError
-from ccr_asgi.formats.base import ConversionContext, UsageExtra
+from ccr_asgi.formats.answer_machine import AnswerContext
+from ccr_asgi.formats.base import UsageExtra
 from ccr_asgi.formats.openai_chat_stream import ChatStream
 from tests.support.anthropic_stream import check_stream, plain_message, sdk_message
 
@@ -23,15 +24,17 @@ def machine(
     secrets: Iterable[str] = (),
 ) -> ChatStream:
     return ChatStream(
-        context=ConversionContext("msg_golden"),
-        provider="p",
-        model="m",
-        streamed=streamed,
-        content_type=content_type,
-        tool_names=tool_names or {},
-        estimate_input_tokens=lambda: INPUT_TOKENS,
-        extra=extra or UsageExtra(),
-        secrets=tuple(secrets),
+        AnswerContext(
+            message_id="msg_golden",
+            provider="p",
+            model="m",
+            streamed=streamed,
+            content_type=content_type,
+            tool_names=tool_names or {},
+            estimate_input_tokens=lambda: INPUT_TOKENS,
+            extra=extra or UsageExtra(),
+            secrets=tuple(secrets),
+        )
     )
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from ccr_asgi.errors import CcrError, ProviderError, UpstreamCut, UpstreamError
-from ccr_asgi.formats import openai_chat_stream
-from ccr_asgi.formats.base import ConversionContext, StreamMachine, UsageExtra
+from ccr_asgi.formats import answer_machine
+from ccr_asgi.formats.answer_machine import AnswerContext
+from ccr_asgi.formats.base import StreamMachine, UsageExtra
+from ccr_asgi.formats.openai_chat_stream import ChatStream
 from tests.formats.chat_answers import INPUT_TOKENS, answer, call, chunk, machine, run, sse
 from tests.support.anthropic_stream import check_stream, read_events, sdk_message
 
@@ -182,7 +184,7 @@ def test_a_line_without_end_is_refused() -> None:
 
 
 def test_a_document_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_chat_stream, "MAX_DOCUMENT_BYTES", 100)
+    monkeypatch.setattr(answer_machine, "MAX_DOCUMENT_BYTES", 100)
     made = machine(streamed=False)
     made.feed(b"{" + b" " * 99)
     with pytest.raises(ProviderError, match="longer than 100 bytes"):
@@ -349,15 +351,17 @@ def test_an_estimate_is_made_only_where_it_is_needed() -> None:
     def refuse() -> int:
         raise AssertionError
 
-    made = openai_chat_stream.ChatStream(
-        context=ConversionContext("msg_1"),
-        provider="p",
-        model="m",
-        streamed=True,
-        content_type="",
-        tool_names={},
-        estimate_input_tokens=refuse,
-        extra=UsageExtra(),
+    made = ChatStream(
+        AnswerContext(
+            message_id="msg_1",
+            provider="p",
+            model="m",
+            streamed=True,
+            content_type="",
+            tool_names={},
+            estimate_input_tokens=refuse,
+            extra=UsageExtra(),
+        )
     )
     assert made.feed(sse(chunk({"content": "Hi"}, "stop", usage=USAGE)))
 

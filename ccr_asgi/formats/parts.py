@@ -1,4 +1,4 @@
-"""Anthropic content blocks as parts of a Chat Completions message (openai SDK, `ChatCompletionContentPartParam`)."""
+"""Anthropic content blocks as the parts that other APIs' messages are made of: text, images and files."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,18 +8,50 @@ from ccr_asgi.formats.fields import ARRAY, BOOLEAN, OBJECT, STRING, check, descr
 from ccr_asgi.formats.system_prompt import TEXT_OR_BLOCKS, join_texts, text_blocks
 from ccr_asgi.formats.tool_names import ToolNames
 
-Part = dict[str, Any]
-
 ERROR_PREFIX = "[error] "
-"""What marks a failed tool's result, since a tool message has no field for it."""
+"""What marks a failed tool's result, since other APIs have no field for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that is not blank."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image, by an http(s) or a `data:` URL."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A PDF, by a `data:` URL."""
+
+    filename: str
+    url: str
+
+
+Part = Text | Image | File
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A tool's result: the tool message's text, and the parts that no tool message can carry."""
+    """A tool's result: its parts in their order, a failure marked in their text."""
 
-    text: str
-    media: list[Part]
+    parts: list[Part]
+
+    @property
+    def text(self) -> str:
+        """All its texts as one."""
+        return join_texts([part.text for part in self.parts if isinstance(part, Text)])
+
+    @property
+    def attachments(self) -> list[Part]:
+        """Its parts that are no text."""
+        return [part for part in self.parts if not isinstance(part, Text)]
 
 
 class PartReader:
@@ -49,7 +81,7 @@ class PartReader:
         return read(block, path)
 
     def result(self, block: dict[str, Any], path: str) -> Result:
-        """What a `tool_result` block holds; content that is absent or empty is an empty text."""
+        """What a `tool_result` block holds; none of it where its content is absent or empty."""
         content = block.get("content")
         if isinstance(content, list):
             parts = [
@@ -59,12 +91,11 @@ class PartReader:
             parts = text_parts(content or "")
         else:
             raise refuse(f"{path}.content", describe(content), "a string or an array of blocks")
-        media = [part for part in parts if part["type"] != "text"]
-        text = join_texts([part["text"] for part in parts if part["type"] == "text"])
-        if media and not text:
-            text = "[no text; see the attachment in the next user message]"
-        failed = optional(block, "is_error", BOOLEAN, path)
-        return Result(ERROR_PREFIX + text if failed else text, media)
+        if not optional(block, "is_error", BOOLEAN, path):
+            return Result(parts)
+        if parts and isinstance(parts[0], Text):
+            return Result([Text(ERROR_PREFIX + parts[0].text), *parts[1:]])
+        return Result([Text(ERROR_PREFIX), *parts])
 
     def _item(self, item: object, path: str) -> list[Part]:
         block = check(item, OBJECT, path)
@@ -87,7 +118,7 @@ class PartReader:
                 raise _unknown_source(kind, path, "'base64' or 'url'")
         if not self._images:
             return text_parts(f"[image left out: {self._model} takes no images]")
-        return [{"type": "image_url", "image_url": {"url": url}}]
+        return [Image(url)]
 
     def _document(self, block: dict[str, Any], path: str) -> list[Part]:
         source, kind = _source(block, path)
@@ -130,9 +161,9 @@ class PartReader:
             raise refuse(f"{path}.media_type", describe(media_type), "'application/pdf'")
         data = required(source, "data", STRING, path)
         if not self._pdf:
-            return {"type": "text", "text": f"[PDF left out: {self._model} takes no PDFs]"}
+            return Text(f"[PDF left out: {self._model} takes no PDFs]")
         filename = f"{(title or 'document').removesuffix('.pdf')}.pdf"
-        return {"type": "file", "file": {"filename": filename, "file_data": f"data:{media_type};base64,{data}"}}
+        return File(filename, f"data:{media_type};base64,{data}")
 
     def _search_result(self, block: dict[str, Any], path: str) -> list[Part]:
         title = required(block, "title", STRING, path)
@@ -147,14 +178,7 @@ class PartReader:
 
 def text_parts(text: str) -> list[Part]:
     """`text` as one part, or none if it is blank: providers refuse empty parts, and a blank one says nothing."""
-    return [{"type": "text", "text": text}] if text.strip() else []
-
-
-def content_of(parts: list[Part]) -> str | list[Part]:
-    """A message's content: a string as long as it is all text, which every provider takes."""
-    if all(part["type"] == "text" for part in parts):
-        return join_texts([part["text"] for part in parts])
-    return parts
+    return [Text(text)] if text.strip() else []
 
 
 def _source(block: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
