@@ -7,19 +7,17 @@ A call is opened when its arguments begin, not when its name is known: one that 
 would look like a call without arguments, which a client runs.
 """
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ccr_asgi.errors import CcrError
+from ccr_asgi.formats.answer_machine import string
 from ccr_asgi.formats.message_writer import MessageWriter
-from ccr_asgi.formats.partial_json import read_partial
-from ccr_asgi.wire.json_codec import dumps, loads
-
-_USABLE_ID = re.compile(r"[A-Za-z0-9_-]+")
-"""Anthropic's alphabet."""
+from ccr_asgi.formats.tool_arguments import are_cut, arguments_object, arguments_text
+from ccr_asgi.formats.tool_names import AnswerCallIds
+from ccr_asgi.wire.json_codec import dumps
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +49,7 @@ class _Call:
         """
         if self._weighed < len(self.arguments):
             self._weighed = len(self.arguments)
-            self._whole = _object(self.text) if self.arguments[-1].rstrip().endswith("}") else None
+            self._whole = arguments_object(self.text) if self.arguments[-1].rstrip().endswith("}") else None
         return self._whole
 
     def take(self, arguments: str) -> None:
@@ -84,10 +82,8 @@ class Calls:
         self.made = False
         self._writer = writer
         self._client_names = client_names
-        self._id_prefix = id_prefix
         self._complain = complain
-        self._ids = set(taken_ids)
-        self._made_ids = 0
+        self._ids = AnswerCallIds(id_prefix, taken_ids)
         self._by_index: dict[object, _Call] = {}
         self._latest: _Call | None = None
         self._line: deque[_Call | Callable[[], None]] = deque()
@@ -100,15 +96,16 @@ class Calls:
         """
         function = fragment.get("function")
         function = function if isinstance(function, dict) else {}
-        name, arguments = _string(function.get("name")), _arguments(function.get("arguments"))
+        name, arguments = string(function.get("name")), arguments_text(function.get("arguments"))
         call = self._call_of(fragment, name, arguments)
         if call.closed and arguments.strip():
             raise self._complain(call.name)
-        call.id = call.id or _string(fragment.get("id"))
+        added = arguments if call.name else name + arguments  # some repeat the name in every fragment
+        call.id = call.id or string(fragment.get("id"))
         call.name = call.name or name
         call.take(arguments)
         self._advance()
-        return name + arguments
+        return added
 
     def interleave(self, write: Callable[[], None]) -> None:
         """Write something else than a call, now or as soon as the calls before it are complete."""
@@ -134,7 +131,7 @@ class Calls:
             elif cut_off and item is last_call and _is_cut(item):
                 self._write(item)
             elif item.name or item.arguments:
-                value = _object(item.text) if item.arguments or announced else None
+                value = arguments_object(item.text) if item.arguments or announced else None
                 if value is None or not item.name:
                     raise self._complain(item.name)
                 self._complete(item, value)
@@ -144,7 +141,7 @@ class Calls:
         index = fragment.get("index")
         indexed = isinstance(index, int | float | str)
         known = self._by_index.get(index) if indexed else self._latest
-        if known is None or _begins_anew(known, _string(fragment.get("id")), name, arguments):
+        if known is None or _begins_anew(known, string(fragment.get("id")), name, arguments):
             known = _Call()
             self._line.append(known)
         if indexed:
@@ -186,17 +183,7 @@ class Calls:
 
     def _open(self, call: _Call) -> None:
         self.made = True
-        self._writer.open_tool_use(self._unique(call.id), self._client_names.get(call.name, call.name))
-
-    def _unique(self, call_id: str) -> str:
-        """The provider's id if it is usable and new, else one of ours: a client runs a repeated id only once."""
-        if not _USABLE_ID.fullmatch(call_id):
-            call_id = ""
-        while not call_id or call_id in self._ids:
-            call_id = f"toolu_{self._id_prefix}_{self._made_ids}"
-            self._made_ids += 1
-        self._ids.add(call_id)
-        return call_id
+        self._writer.open_tool_use(self._ids.unique(call.id), self._client_names.get(call.name, call.name))
 
 
 def _begins_anew(known: _Call, call_id: str, name: str, arguments: str) -> bool:
@@ -214,39 +201,4 @@ def _begins_anew(known: _Call, call_id: str, name: str, arguments: str) -> bool:
 
 def _is_cut(call: _Call) -> bool:
     """Whether the arguments are not yet complete, though so far nothing is wrong with them."""
-    if not call.begins_object:
-        return _object(call.text) is None or not call.arguments
-    try:
-        read_partial(call.text)
-    except ValueError:
-        return False
-    return _object(call.text) is None
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    """The object that complete arguments are; nothing and null stand for an empty one. None for anything else."""
-    if not text.strip():
-        return {}
-    try:
-        value = loads(text)
-        if isinstance(value, str):  # encoded twice
-            value = loads(value)
-    except ValueError:
-        return None
-    return {} if value is None else value if isinstance(value, dict) else None
-
-
-def _arguments(value: object) -> str:
-    """A fragment of arguments; some providers send the object itself.
-
-    A lone surrogate becomes its escape, which means the same in JSON and goes together with the other half, should that
-    be in the next fragment.
-    """
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else dumps(value).decode()
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _string(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return not call.arguments or are_cut(call.text)

@@ -15,6 +15,7 @@ MAX_CHARS = 64
 HASH_CHARS = 12
 
 _FOREIGN = re.compile(r"[^a-zA-Z0-9_-]")
+_USABLE_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class ToolNames:
@@ -58,6 +59,30 @@ class CallIds:
         chosen = call_id if fits_already else _free(call_id or "call", self._taken)
         self._taken[chosen] = call_id
         return chosen
+
+
+class AnswerCallIds:
+    """Call ids for the client: Anthropic's alphabet, and none twice, since a client runs a repeated id only once.
+
+    Args:
+        prefix: Unique to the answer; ids made here hold it.
+        taken: Ids of the conversation's earlier calls: some providers count "call_0" anew in each answer.
+    """
+
+    def __init__(self, prefix: str, taken: Iterable[str] = ()) -> None:
+        self._prefix = prefix
+        self._taken = set(taken)
+        self._made = 0
+
+    def unique(self, call_id: str) -> str:
+        """The provider's id if it is usable and new, else one of ours."""
+        if not _USABLE_ID.fullmatch(call_id):
+            call_id = ""
+        while not call_id or call_id in self._taken:
+            call_id = f"toolu_{self._prefix}_{self._made}"
+            self._made += 1
+        self._taken.add(call_id)
+        return call_id
 
 
 def fits(name: str) -> bool:
