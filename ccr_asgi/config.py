@@ -77,6 +77,11 @@ class Provider:
     key_hint: str | None = None
 
     @property
+    def chatgpt_login(self) -> bool:
+        """Whether requests go out under the Codex CLI's login, to the backend of a ChatGPT subscription."""
+        return self.auth_file is not None and self.api_key is None
+
+    @property
     def has_credential(self) -> bool:
         """Whether there is something to send: the client's own credential, a key, a login, or a key among `headers`."""
         if self.passthrough or self.api_key or self.auth_file:

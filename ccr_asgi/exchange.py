@@ -56,6 +56,7 @@ class Exchange:
             through as they are. Written by FormatConversion; read by AuthInjection and UpstreamApp.
         upstream_headers: The header fields of the upstream's latest answer, refusals included. Written by UpstreamApp;
             read by UsageCapture, for the quota they tell.
+        upstream_headers_at: When they came; UTC.
         usage_extra: What the Anthropic wire cannot carry. Written by FormatConversion; read by UsageCapture.
         error: The error that the client was shown. Written by ErrorMiddleware; read by UsageCapture.
         answered: The last byte of the answer has been handed to the server, though the upstream may still be open.
@@ -75,6 +76,7 @@ class Exchange:
     resends: int = 0
     conversion: Conversion | None = None
     upstream_headers: RawHeaders = ()
+    upstream_headers_at: datetime | None = None
     usage_extra: UsageExtra = field(default_factory=UsageExtra)
     error: CcrError | None = None
     answered: bool = False

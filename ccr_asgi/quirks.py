@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 T = TypeVar("T")
 
+LANES = ("auto", "full", "lite")
+VERBOSITIES = ("low", "medium", "high")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """The values of `reasoning_effort`, rising (openai SDK, `ReasoningEffort`)."""
 
@@ -39,6 +41,9 @@ class Quirks:
         reasoning_effort: The provider takes `reasoning_effort`.
         efforts: By model, the effort values that it takes; an empty list sends none. Unlisted: low, medium, high.
         effort_off: By model, the value that turns thinking off; a model not listed gets no field at all.
+        verbosity: By model, the `text.verbosity` of a Responses request; a model not listed gets none.
+        lane: How a Responses body is written: `full`, `lite`, or `auto`, which goes by the model's name and changes
+            over when the provider says so (docs/wire-formats.md).
     """
 
     drop: tuple[str, ...] = ()
@@ -55,6 +60,8 @@ class Quirks:
     reasoning_effort: bool = True
     efforts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     effort_off: Mapping[str, str] = field(default_factory=dict)
+    verbosity: Mapping[str, str] = field(default_factory=dict)
+    lane: str = "full"
 
     def takes_images(self, model: str) -> bool:
         """Whether `model` sees images; yes, unless something says no."""
@@ -63,6 +70,11 @@ class Quirks:
     def takes_pdf(self, model: str) -> bool:
         """Whether `model` can be given PDFs; no, unless something says yes."""
         return for_model(self.pdf, model, False)
+
+    def edited(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A converted body with `rename`, `set` and `drop` carried out."""
+        renamed = {self.rename.get(key, key): value for key, value in body.items()}
+        return {key: value for key, value in {**renamed, **self.set}.items() if key not in self.drop}
 
 
 def for_model(table: Mapping[str, T], model: str, default: T) -> T:
@@ -94,6 +106,22 @@ PRESETS: Mapping[str, Quirks] = {
     # docs.ollama.com/api/openai-compatibility: `max_tokens`; neither `parallel_tool_calls` nor file parts are listed.
     # A model that cannot think refuses a request to do so, and most of what people run cannot.
     "ollama": Quirks(max_tokens_field="max_tokens", parallel_tool_calls=False, reasoning_effort=False),
+    # The bundled catalogue of the Codex CLI 0.169.0: efforts low to max, verbosity low, no way not to think. Its older
+    # names knew less: gpt-5.1-codex no xhigh, and none of that line any verbosity but its own.
+    "codex": Quirks(
+        pdf={"*": True},
+        efforts={
+            "*": ("low", "medium", "high", "xhigh", "max"),
+            "gpt-5.2*": ("low", "medium", "high", "xhigh"),
+            "gpt-5.1*": ("low", "medium", "high"),
+            "gpt-5.1-codex-max*": ("low", "medium", "high", "xhigh"),
+            "gpt-5.1-codex-mini*": ("medium", "high"),
+            "gpt-5-*": ("low", "medium", "high"),
+        },
+        effort_off={"*": "low", "gpt-5.1-codex-mini*": "medium"},
+        verbosity={"gpt-6*": "low", "gpt-5.5*": "low", "gpt-5.6*": "low"},
+        lane="auto",
+    ),
 }
 """What is known of providers, by the name that people give them; where from is said beside each."""
 
@@ -102,6 +130,7 @@ _HOSTS: Mapping[str, str] = {
     "openai.com": "openai",
     "openrouter.ai": "openrouter",
     "ollama.com": "ollama",
+    "chatgpt.com": "codex",
 }
 _OLLAMA_PORT = 11434
 
@@ -215,6 +244,14 @@ _KEYS: Mapping[str, tuple[str, _Form]] = {
         ),
     ),
     "effortOff": ("effort_off", _Form(f"an object of model names and one of: {_LEVELS}", _table_of(_is_effort))),
+    "verbosity": (
+        "verbosity",
+        _Form(
+            f"an object of model names and one of: {', '.join(VERBOSITIES)}",
+            _table_of(lambda value: value in VERBOSITIES),
+        ),
+    ),
+    "lane": ("lane", _Form(f"one of: {', '.join(LANES)}", lambda value: value in LANES)),
 }
 """Key of the configuration: the attribute it sets, and its form."""
 

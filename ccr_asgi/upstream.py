@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import httpx
@@ -106,6 +107,7 @@ class _Leg:
     async def _forward(self, body: "_RequestBody") -> None:
         response = await self._answer(body)
         self._exchange.upstream_headers = response.headers.raw
+        self._exchange.upstream_headers_at = datetime.now(UTC)
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         try:

@@ -5,10 +5,13 @@ middleware feeds it and sends what it returns. A fourth format is one new file w
 `FORMATS` (`ccr_asgi/formats/__init__.py`).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ccr_asgi.errors import CcrError, RawHeaders
+from ccr_asgi.config import Provider
+from ccr_asgi.errors import CcrError, RawHeaders, RequestError
 from ccr_asgi.routing import Route
 
 
@@ -27,7 +30,7 @@ class ConversionContext:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """A converted request: its JSON body, and headers of its own beside content-type, length and accept."""
+    """A converted request: its JSON body, and headers of its own, which win over the usual ones."""
 
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -94,8 +97,8 @@ class Conversion(Protocol):
     request: UpstreamRequest
     extra: UsageExtra
 
-    def stream(self, content_type: str) -> StreamMachine:
-        """A machine for an answer with a 2xx status; `content_type` tells SSE from JSON, whatever was asked for."""
+    def stream(self, content_type: str, headers: RawHeaders = ()) -> StreamMachine:
+        """A machine for an answer with a 2xx status, of that content type and with those header fields."""
         ...
 
     def error(self, status: int, headers: RawHeaders, body: bytes) -> CcrError:
@@ -127,3 +130,22 @@ class Format(Protocol):
             RequestError: As for `begin`.
         """
         ...
+
+
+SECRET_CHARS = 8
+"""Header values shorter than this are no secrets, and blanking them out would maim a message."""
+
+
+def secrets_of(provider: Provider) -> tuple[str, ...]:
+    """What must not be shown of a provider's configuration, even if the provider itself echoes it."""
+    values = [provider.api_key or "", *(value for _, value in provider.headers), *provider.quirks.headers.values()]
+    return tuple(value for value in values if len(value) >= SECRET_CHARS)
+
+
+@contextmanager
+def shallow_enough() -> Iterator[None]:
+    """Turn the exhaustion of the stack by a deeply nested body into its refusal."""
+    try:
+        yield
+    except RecursionError:
+        raise RequestError("body: found JSON nested too deeply; accepted: some hundreds of levels.") from None

@@ -1,14 +1,12 @@
 """Chat Completions, the wire format of Cerebras and of every OpenAI-compatible endpoint."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from ccr_asgi.config import Provider
-from ccr_asgi.errors import CcrError, RawHeaders, RequestError
+from ccr_asgi.errors import CcrError, RawHeaders
 from ccr_asgi.formats.answer_machine import AnswerContext
-from ccr_asgi.formats.base import ConversionContext, UpstreamRequest, UsageExtra
+from ccr_asgi.formats.base import ConversionContext, UpstreamRequest, UsageExtra, secrets_of, shallow_enough
 from ccr_asgi.formats.count_tokens import count_request
 from ccr_asgi.formats.openai_chat_request import convert
 from ccr_asgi.formats.openai_chat_stream import ChatStream
@@ -17,9 +15,6 @@ from ccr_asgi.routing import Route
 from ccr_asgi.wire import json_codec
 
 logger = logging.getLogger(__name__)
-
-SECRET_CHARS = 8
-"""Header values shorter than this are no secrets, and blanking them out would maim a message."""
 
 
 class OpenAiChat:
@@ -33,7 +28,7 @@ class OpenAiChat:
 
     def count_tokens(self, body: dict[str, Any], route: Route) -> int:
         """Estimate a request's input tokens; see `Format.count_tokens`."""
-        with _shallow_enough():
+        with shallow_enough():
             return count_request(body)
 
 
@@ -42,7 +37,7 @@ class ChatConversion:
 
     def __init__(self, body: dict[str, Any], route: Route, context: ConversionContext) -> None:
         """Convert `body`; raises RequestError if it cannot be."""
-        with _shallow_enough():
+        with shallow_enough():
             converted = convert(body, route)
             payload = json_codec.dumps(converted.body)
         for note in converted.notes:
@@ -57,7 +52,7 @@ class ChatConversion:
         self._provider = route.provider
         self._context = context
 
-    def stream(self, content_type: str) -> ChatStream:
+    def stream(self, content_type: str, headers: RawHeaders = ()) -> ChatStream:
         """A machine for an answer with a 2xx status."""
         return ChatStream(
             AnswerContext(
@@ -70,13 +65,20 @@ class ChatConversion:
                 taken_ids=self._taken_ids,
                 estimate_input_tokens=self._estimate_input_tokens,
                 extra=self.extra,
-                secrets=_secrets(self._provider),
+                secrets=secrets_of(self._provider),
             )
         )
 
     def error(self, status: int, headers: RawHeaders, body: bytes) -> CcrError:
         """What the client shall see of an answer that is not 2xx."""
-        return from_http(self._provider.name, status, headers, body, secrets=_secrets(self._provider))
+        return from_http(
+            self._provider.name,
+            status,
+            headers,
+            body,
+            secrets=secrets_of(self._provider),
+            estimate=self._estimate_input_tokens,
+        )
 
     def _estimate_input_tokens(self) -> int:
         return count_request(self._client_body)
@@ -88,20 +90,6 @@ class ChatConversion:
 
 def _headers(provider: Provider) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((name.lower().encode(), value.encode()) for name, value in provider.quirks.headers.items())
-
-
-def _secrets(provider: Provider) -> tuple[str, ...]:
-    values = [provider.api_key or "", *(value for _, value in provider.headers), *provider.quirks.headers.values()]
-    return tuple(value for value in values if len(value) >= SECRET_CHARS)
-
-
-@contextmanager
-def _shallow_enough() -> Iterator[None]:
-    """Turn the exhaustion of the stack by a deeply nested body into its refusal."""
-    try:
-        yield
-    except RecursionError:
-        raise RequestError("body: found JSON nested too deeply; accepted: some hundreds of levels.") from None
 
 
 FORMAT = OpenAiChat()

@@ -15,21 +15,19 @@ from ccr_asgi.formats.fields import (
     BOOLEAN,
     INTEGER,
     NUMBER,
-    OBJECT,
     STRING,
     check,
     describe,
-    join,
     optional,
     refuse,
     required,
 )
 from ccr_asgi.formats.openai_chat_messages import Message, chat_messages
 from ccr_asgi.formats.openai_chat_tools import tool_fields
+from ccr_asgi.formats.output_format import output_format
 from ccr_asgi.formats.parts import PartReader
 from ccr_asgi.formats.reasoning_effort import reasoning_effort
 from ccr_asgi.formats.system_prompt import join_texts, prompt_texts
-from ccr_asgi.formats.tool_schemas import clean_schema
 from ccr_asgi.formats.tools import RequestTools
 from ccr_asgi.quirks import Quirks
 from ccr_asgi.routing import Route
@@ -81,9 +79,7 @@ def convert(body: dict[str, Any], route: Route) -> ChatRequest:
     converted |= _format_fields(body, quirks)
     converted |= tool_fields(tools, tools.choice(body), quirks)
     call_ids = frozenset(call["id"] for message in converted["messages"] for call in message.get("tool_calls", ()))
-    return ChatRequest(
-        model, _with_quirks(converted, quirks), tools.names.client, call_ids, streamed, notes=tuple(notes)
-    )
+    return ChatRequest(model, quirks.edited(converted), tools.names.client, call_ids, streamed, notes=tuple(notes))
 
 
 def _messages(body: dict[str, Any], model: str, quirks: Quirks, tools: RequestTools) -> list[Message]:
@@ -130,26 +126,5 @@ def _sampling_fields(body: dict[str, Any], quirks: Quirks, notes: list[str]) -> 
 
 
 def _format_fields(body: dict[str, Any], quirks: Quirks) -> dict[str, Any]:
-    """`response_format` for `output_config.format`, or for its older name, the top-level `output_format`."""
-    output_config = optional(body, "output_config", OBJECT) or {}
-    path = "output_config.format"
-    output = optional(output_config, "format", OBJECT, "output_config")
-    if output is None:
-        path = "output_format"
-        output = optional(body, "output_format", OBJECT)
-    if output is None:
-        return {}
-    kind = required(output, "type", STRING, path)
-    if kind != "json_schema":
-        raise refuse(join(path, "type"), describe(kind), "'json_schema'")
-    schema_path = join(path, "schema")
-    schema = clean_schema(required(output, "schema", OBJECT, path), schema_path, quirks.drop_schema_keywords)
-    described: dict[str, Any] = {"name": "output", "schema": schema}
-    if quirks.strict is not None:
-        described["strict"] = quirks.strict
-    return {"response_format": {"type": "json_schema", "json_schema": described}}
-
-
-def _with_quirks(body: dict[str, Any], quirks: Quirks) -> dict[str, Any]:
-    renamed = {quirks.rename.get(key, key): value for key, value in body.items()}
-    return {key: value for key, value in {**renamed, **quirks.set}.items() if key not in quirks.drop}
+    described = output_format(body, quirks)
+    return {} if described is None else {"response_format": {"type": "json_schema", "json_schema": described}}

@@ -139,7 +139,8 @@ class ChatStream(AnswerMachine):
         return ProviderError(f"{self._provider}: the arguments of the call to {tool!r:.100} are not a JSON object.")
 
     def _reported(self, error: object) -> ProviderError:
-        return from_event(self._provider, error, secrets=self._request.secrets)
+        request = self._request
+        return from_event(self._provider, error, secrets=request.secrets, estimate=request.estimate_input_tokens)
 
 
 def _text(value: object) -> str:

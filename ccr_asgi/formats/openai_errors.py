@@ -7,7 +7,7 @@ keys.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -37,8 +37,14 @@ NOT_MENDED_BY_RETRY = frozenset({401, 402, 403})
 
 CODES: Mapping[str, int] = {
     "authentication_error": 401,
+    "bio_policy": 400,
+    "context_length_exceeded": 400,
+    "cyber_policy": 400,
     "insufficient_quota": 429,
     "invalid_api_key": 401,
+    "invalid_encrypted_content": 400,
+    "invalid_prompt": 400,
+    "invalid_request": 400,
     "invalid_request_error": 400,
     "model_not_found": 404,
     "not_found_error": 404,
@@ -47,10 +53,16 @@ CODES: Mapping[str, int] = {
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "request_quota_exceeded": 429,
+    "server_is_overloaded": 529,
     "service_unavailable": 529,
+    "slow_down": 429,
     "timeout": 504,
+    "token_expired": 401,
+    "token_invalidated": 401,
     "token_quota_exceeded": 429,
     "too_many_requests_error": 429,
+    "usage_limit_reached": 429,
+    "usage_not_included": 403,
 }
 """Status for the `code` or `type` of an error object that comes without one, inside a stream or a 200."""
 
@@ -92,6 +104,7 @@ def from_http(
     *,
     secrets: Sequence[str] = (),
     now: datetime | None = None,
+    estimate: Callable[[], int] | None = None,
 ) -> ProviderError:
     """The error for an answer that is not 2xx.
 
@@ -102,11 +115,14 @@ def from_http(
         body: Its first 64 KB.
         secrets: Texts that are blanked out of the message, whatever they look like.
         now: The time that an HTTP date is compared with; by default the present.
+        estimate: Asked for the prompt's tokens where it is too long and the provider gives no number.
     """
     found = {name.lower(): value.decode("latin-1") for name, value in headers}
     plain = body.decode("utf-8", "replace")
+    document: object = None
     try:
-        text = _message(loads(body))
+        document = loads(body)
+        text = _message(document)
     except ValueError:
         text = "" if plain.lstrip().startswith(("{", "[")) else plain  # no JSON, or JSON whose end was cut off
     return _error(
@@ -114,12 +130,16 @@ def from_http(
         STATUSES.get(status, 400 if 400 <= status < 500 else 502),
         _without_html(text) or f"The provider answered with status {status}.{HINTS.get(status, '')}",
         marks=plain,
+        code=_code(document),
         wait_s=_wait_s(found, now) if status in (429, 503, 529) else None,
         secrets=secrets,
+        estimate=estimate,
     )
 
 
-def from_event(provider: str, error: object, *, secrets: Sequence[str] = ()) -> ProviderError:
+def from_event(
+    provider: str, error: object, *, secrets: Sequence[str] = (), estimate: Callable[[], int] | None = None
+) -> ProviderError:
     """The error for an error object inside a stream, or for a 200 whose body is one."""
     outer = error if isinstance(error, dict) else {}
     inner = outer.get("error")
@@ -127,7 +147,24 @@ def from_event(provider: str, error: object, *, secrets: Sequence[str] = ()) -> 
     named = [place.get(key) for place in places for key in ("status_code", "status", "code", "type")]
     status = next((found for found in map(_status_of, named) if found is not None), 502)
     text = _without_html(error if isinstance(error, str) else _message(error)) or "The provider reported an error."
-    return _error(provider, status, text, marks=str(error), wait_s=None, secrets=secrets)
+    return _error(
+        provider,
+        status,
+        text,
+        marks=str(error),
+        code=_code(error),
+        wait_s=None,
+        secrets=secrets,
+        estimate=estimate,
+    )
+
+
+def _code(error: object) -> str | None:
+    """The provider's word for an error: `code`, else `type`."""
+    outer = error if isinstance(error, dict) else {}
+    inner = outer.get("error")
+    place = inner if isinstance(inner, dict) else outer
+    return next((found for key in ("code", "type") if isinstance(found := place.get(key), str) and found), None)
 
 
 def _status_of(named: object) -> int | None:
@@ -139,25 +176,41 @@ def _status_of(named: object) -> int | None:
 
 
 def _error(
-    provider: str, status: int, text: str, *, marks: str, wait_s: float | None, secrets: Sequence[str]
+    provider: str,
+    status: int,
+    text: str,
+    *,
+    marks: str,
+    code: str | None,
+    wait_s: float | None,
+    secrets: Sequence[str],
+    estimate: Callable[[], int] | None,
 ) -> ProviderError:
     if status in (400, 413, 502) and _CONTEXT.search(marks):
-        return ProviderError(_too_long(text), status=400)
-    should_retry = None
-    if status in NOT_MENDED_BY_RETRY or (status == 429 and _QUOTA.search(marks)):
-        should_retry = False
-    if status == 429 and wait_s is None:
-        wait_s = _asked_wait_s(marks)
-    shown = f"{provider}: {_without_secrets(text, secrets)}"
-    if len(shown) > SHOWN_CHARS:
-        shown = shown[: SHOWN_CHARS - 1] + "…"
-    # The header takes whole seconds; a client that came a moment too early would be refused again.
-    retry_after_s = None if wait_s is None else math.ceil(wait_s)
-    return ProviderError(shown, status=status, retry_after_s=retry_after_s, should_retry=should_retry)
+        error = ProviderError(_too_long(text, estimate), status=400)
+    else:
+        should_retry = None
+        if status in NOT_MENDED_BY_RETRY or (status == 429 and _QUOTA.search(marks)):
+            should_retry = False
+        if status == 429 and wait_s is None:
+            wait_s = _asked_wait_s(marks)
+        # The header takes whole seconds; a client that came a moment too early would be refused again.
+        retry_after_s = None if wait_s is None else math.ceil(wait_s)
+        shown = f"{provider}: {_without_secrets(text, secrets)}"
+        error = ProviderError(_short(shown), status=status, retry_after_s=retry_after_s, should_retry=should_retry)
+    error.code = code
+    return error
 
 
-def _too_long(text: str) -> str:
-    """The wording that Claude Code knows, with the provider's numbers where it tells them."""
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "…"
+
+
+def _too_long(text: str, estimate: Callable[[], int] | None) -> str:
+    """The wording that Claude Code knows, with the provider's numbers where it tells them.
+
+    The client wants two numbers. A prompt that is told to be too long is at least one token longer than the limit.
+    """
     numbers = [_int(number) for number in _NUMBERS.findall(text)]
     maxima = [_int(match[1] or match[2]) for match in _MAXIMUM.finditer(text)]
     limit = min(maxima or numbers) if maxima or len(numbers) > 1 else None
@@ -166,6 +219,9 @@ def _too_long(text: str) -> str:
         return f"prompt is too long: {larger[0]} tokens > {limit} maximum"
     if limit is not None:
         return f"prompt is too long: {limit + 1} tokens > {limit} maximum"
+    if estimate is not None:
+        tokens = estimate()
+        return f"prompt is too long: {tokens} tokens > {tokens - 1} maximum"
     return "prompt is too long: the model's context is smaller than the conversation"
 
 

@@ -1,7 +1,7 @@
 """Tool input schemas as a provider takes them; the same for Chat Completions and Responses."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ccr_asgi.formats.fields import OBJECT, check, describe, refuse
@@ -53,25 +53,50 @@ def clean_schema(schema: Schema, path: str, dropped_keywords: Collection[str] = 
     return _without(cleaned, frozenset(dropped_keywords), path, 0) if dropped_keywords else cleaned
 
 
-def _without(schema: Schema, keywords: frozenset[str], path: str, depth: int) -> Schema:
-    """`schema` without `keywords` at any depth; a property that merely has a keyword's name is kept."""
+def complete_schema(schema: Schema, path: str) -> Schema:
+    """A schema whose objects all have `properties` and whose arrays have `items`, empty where they had none.
+
+    OpenAI's function tools are refused without them, at any depth; for JSON Schema it means the same.
+
+    Raises:
+        RequestError: It is nested too deeply.
+    """
+    return _completed(schema, path, 0)
+
+
+def _completed(schema: Schema, path: str, depth: int) -> Schema:
+    completed = _mapped(schema, lambda inner: _completed(inner, path, depth + 1), path, depth)
+    if completed.get("type") == "object":
+        completed.setdefault("properties", {})
+    if completed.get("type") == "array":
+        completed.setdefault("items", {})
+    return completed
+
+
+def _mapped(schema: Schema, change: Callable[[Schema], Schema], path: str, depth: int) -> Schema:
+    """`schema` with `change` made to every schema that stands directly in it."""
     if depth > MAX_DEPTH:
         raise refuse(path, f"a schema nested more than {MAX_DEPTH} deep", "a shallower one")
 
     def inner(value: Any) -> Any:
-        return _without(value, keywords, path, depth + 1) if isinstance(value, dict) else value
+        return change(value) if isinstance(value, dict) else value
 
-    kept: Schema = {}
-    notes = []
+    mapped: Schema = {}
     for key, value in schema.items():
-        if key in keywords:
-            notes.append(f"{key}: {json.dumps(value, ensure_ascii=False)}")
-        elif key in _NAMED and isinstance(value, dict):
-            kept[key] = {name: inner(subschema) for name, subschema in value.items()}
+        if key in _NAMED and isinstance(value, dict):
+            mapped[key] = {name: inner(subschema) for name, subschema in value.items()}
         elif key in _MANY and isinstance(value, list):
-            kept[key] = [inner(subschema) for subschema in value]
+            mapped[key] = [inner(subschema) for subschema in value]
         else:
-            kept[key] = inner(value) if key in _ONE else value
+            mapped[key] = inner(value) if key in _ONE else value
+    return mapped
+
+
+def _without(schema: Schema, keywords: frozenset[str], path: str, depth: int) -> Schema:
+    """`schema` without `keywords` at any depth; a property that merely has a keyword's name is kept."""
+    notes = [f"{key}: {json.dumps(schema[key], ensure_ascii=False)}" for key in schema if key in keywords]
+    rest = {key: value for key, value in schema.items() if key not in keywords}
+    kept = _mapped(rest, lambda inner: _without(inner, keywords, path, depth + 1), path, depth)
     return _describe_dropped(kept, notes)
 
 

@@ -121,7 +121,7 @@ class _Answer:
         """Take one message of the layers below; raises what the machine makes of a bad answer."""
         if message["type"] == "http.response.start":
             headers = {name.lower(): str(value, "latin-1") for name, value in message["headers"]}
-            self._machine = self._conversion.stream(headers.get(b"content-type", ""))
+            self._machine = self._conversion.stream(headers.get(b"content-type", ""), message["headers"])
             self._decoder = decoder(headers.get(b"content-encoding", ""))
         elif self._machine is None:
             await self._ping()
@@ -202,12 +202,16 @@ def _route_of(kind: Kind, body: dict[str, Any]) -> Route:
 
 
 def _upstream_headers(request: UpstreamRequest, *, streamed: bool) -> Headers:
-    """All that a provider gets to see: nothing of the client's."""
+    """All that a provider gets to see: nothing of the client's. The conversion's own headers win."""
+    usual = {
+        b"content-type": b"application/json",
+        b"accept": b"text/event-stream" if streamed else b"application/json",
+        b"accept-encoding": b"identity",
+        b"user-agent": _USER_AGENT,
+    }
+    own = {name for name, _ in request.headers}
     return [
-        (b"content-type", b"application/json"),
-        (b"accept", b"text/event-stream" if streamed else b"application/json"),
-        (b"accept-encoding", b"identity"),
-        (b"user-agent", _USER_AGENT),
+        *((name, value) for name, value in usual.items() if name not in own),
         *request.headers,
         (b"content-length", b"%d" % len(request.body)),
     ]

@@ -4,7 +4,7 @@ import gzip
 import json
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from starlette.applications import Starlette
@@ -211,9 +211,9 @@ async def test_a_body_of_no_use_is_a_400_before_the_provider_is_asked(path: str,
 
 async def test_a_kind_that_this_version_cannot_convert_is_named() -> None:
     below = Below()
-    response = await asked(converting(below, "openai-responses"), request_body())
+    response = await asked(converting(below, cast(Kind, "smoke-signals")), request_body())
     assert (response.status, below.scopes) == (400, [])
-    assert "'openai-responses'" in json.loads(response.body)["error"]["message"]
+    assert "'smoke-signals'" in json.loads(response.body)["error"]["message"]
     assert "'openai-chat'" in json.loads(response.body)["error"]["message"]
 
 
