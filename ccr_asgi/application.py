@@ -42,7 +42,7 @@ NEED_A_RESTART: Mapping[str, Callable[[Config], object]] = {
 def build_stack(config: Config, runtime: Runtime) -> ASGIApp:
     """The path of a request, read from the bottom up: what is named last sees it first."""
     app: ASGIApp = UpstreamApp(base_url=lambda x: _route(x).provider.base_url, transport=runtime.transport(config))
-    app = AuthInjectionMiddleware(app, credentials=lambda x: runtime.credentials(_route(x).provider))
+    app = AuthInjectionMiddleware(app, credentials=lambda x: runtime.credentials(_route(x).provider, config))
     app = FormatConversionMiddleware(app, kind=lambda x: _route(x).provider.kind)
     app = RoutingMiddleware(app, table=RoutingTable(config.providers, on_unknown=config.on_unknown))
     app = TagExtractionMiddleware(app)

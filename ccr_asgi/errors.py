@@ -137,9 +137,14 @@ class HeadersTooLarge(RequestError):
 
 
 class ProviderError(CcrError):
-    """A provider's refusal or failure, in Anthropic's terms (made by `Conversion.error` and the stream machines)."""
+    """A provider's refusal or failure, in Anthropic's terms (made by `Conversion.error` and the stream machines).
+
+    Attributes:
+        code: The provider's own word for it, which its conversion may know how to mend; None if it gave none.
+    """
 
     status = 502
+    code: str | None = None
 
 
 class UpstreamError(CcrError):

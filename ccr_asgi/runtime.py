@@ -5,6 +5,7 @@ import atexit
 import contextvars
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -12,7 +13,10 @@ import httpx
 
 from ccr_asgi.config import Config, Network, Provider, Timeouts
 from ccr_asgi.credentials.base import Credentials
+from ccr_asgi.credentials.codex import CodexLogin
 from ccr_asgi.credentials.static import StaticKey
+from ccr_asgi.credentials.token_endpoint import TOKEN_URL
+from ccr_asgi.credentials.with_headers import WithHeaders
 from ccr_asgi.transport import Http11Transport
 from ccr_asgi.usage.errors import StoreError, StoreUnavailable
 from ccr_asgi.usage.record import UsageRecord
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     from ccr_asgi.usage.store import UsageStore
 
 logger = logging.getLogger(__name__)
+
+_LoginKey = tuple[Path, str, Timeouts, Network]
+_TransportKey = tuple[Timeouts, Network]
 
 
 class UsageServices:
@@ -89,7 +96,8 @@ class Runtime:
         self._database = config.usage.database
         self._log_file = config.usage.log_file
         self._usage: WeakKeyDictionary[asyncio.AbstractEventLoop, UsageServices] = WeakKeyDictionary()
-        self._transports: dict[tuple[Timeouts, Network], httpx.AsyncBaseTransport] = {}
+        self._logins: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_LoginKey, CodexLogin]] = WeakKeyDictionary()
+        self._transports: dict[_TransportKey, httpx.AsyncBaseTransport] = {}
 
     def transport(self, config: Config) -> httpx.AsyncBaseTransport:
         """The transport for these time limits and this way out."""
@@ -104,9 +112,22 @@ class Runtime:
             )
         return self._transports[key]
 
-    def credentials(self, provider: Provider) -> Credentials | None:
+    def credentials(self, provider: Provider, config: Config) -> Credentials | None:
         """The provider's credentials; None where the client's own are handed on."""
-        return None if provider.passthrough else StaticKey.of(provider)
+        if provider.passthrough:
+            return None
+        if provider.auth_file is None or not provider.chatgpt_login:
+            return StaticKey.of(provider)
+        login = self._login(Path(provider.auth_file), provider.token_url or TOKEN_URL, config)
+        return WithHeaders(login, provider.headers) if provider.headers else login
+
+    def _login(self, auth_file: Path, token_url: str, config: Config) -> CodexLogin:
+        """The running loop's source of this login: one for all requests, so that they share its refresh."""
+        logins = self._logins.setdefault(asyncio.get_running_loop(), {})
+        key = (auth_file, token_url, config.timeouts, config.network)
+        if key not in logins:
+            logins[key] = CodexLogin(auth_file, token_url=token_url, transport=self.transport(config))
+        return logins[key]
 
     def usage(self) -> UsageServices:
         """The running loop's usage services, started in the background if they are not yet."""
@@ -133,7 +154,10 @@ class Runtime:
 
     async def stop(self) -> None:
         """Write what is queued and close what the running loop has open."""
-        if services := self._usage.pop(asyncio.get_running_loop(), None):
+        loop = asyncio.get_running_loop()
+        for login in self._logins.pop(loop, {}).values():
+            await login.aclose()
+        if services := self._usage.pop(loop, None):
             await services.stop()
         for transport in self._transports.values():
             await transport.aclose()

@@ -2,6 +2,7 @@
 
 from ccr_asgi.asgi import Headers
 from ccr_asgi.config import Kind, Provider
+from ccr_asgi.credentials.base import SecretHeaders
 
 
 class StaticKey:
@@ -16,7 +17,7 @@ class StaticKey:
     refreshable = False
 
     def __init__(self, key: str | None, *, kind: Kind = "openai-chat", extra: tuple[tuple[str, str], ...] = ()) -> None:
-        self._headers: Headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in extra]
+        self._headers = SecretHeaders((name.lower().encode("ascii"), value.encode("latin-1")) for name, value in extra)
         named = {name for name, _ in self._headers}
         name, prefix = (b"x-api-key", b"") if kind == "anthropic" else (b"authorization", b"Bearer ")
         if key is not None and name not in named:
@@ -30,6 +31,6 @@ class StaticKey:
         """The credentials of a provider that has a key (or needs none)."""
         return cls(provider.api_key, kind=provider.kind, extra=provider.headers)
 
-    async def headers(self, *, force_refresh: bool = False) -> Headers:
+    async def headers(self, *, refused: Headers | None = None) -> Headers:
         """The same headers each time."""
         return self._headers

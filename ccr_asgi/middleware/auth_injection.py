@@ -1,10 +1,12 @@
 """The client's secrets go out, the provider's come in."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ccr_asgi.asgi import Headers, read_body, replay, with_body_length, with_headers
+from ccr_asgi.asgi import ClientDisconnected, Headers, read_body, with_body_length, with_headers
 from ccr_asgi.credentials.base import Credentials
 from ccr_asgi.errors import UpstreamError
 from ccr_asgi.exchange import Exchange, with_exchange
@@ -28,6 +30,8 @@ held back, since nobody can list the custom headers that people put their secret
 
 ERROR_BYTES = 1024 * 1024
 """A longer error is cut: it is held until its end, to be searched."""
+MAX_RESENDS = 2
+"""After a 401: with what has been renewed by others meanwhile, then with what was renewed for this request."""
 SECRET_BYTES = 8
 """Shorter values are no secrets, and blanking them out would maim a message."""
 
@@ -41,8 +45,8 @@ class AuthInjectionMiddleware:
             is what keeps a subscription's login working. A value, or a callable on the exchange.
 
     Of the client's headers only those in `FORWARDED` remain; on a converted leg the headers are the conversion's
-    already and all remain. When the upstream refuses with 401 and the credentials can be refreshed, they are, once,
-    and the request is sent again.
+    already and all remain. When the upstream refuses with 401 and the credentials are refreshable, the request is sent
+    again with others, `MAX_RESENDS` times at most.
     """
 
     def __init__(
@@ -67,14 +71,18 @@ class AuthInjectionMiddleware:
             await self._send_on(await credentials.headers(), scope, receive, send, exchange)
             return
         body = await read_body(receive)
-        try:
-            await self._send_on(await credentials.headers(), scope, replay(body, receive), send, exchange)
-        except UpstreamError as error:
-            if error.upstream_status != 401:
-                raise
+        exchange.watch(receive)
+        own = await _unless_client_leaves(credentials.headers(), exchange)
+        for _ in range(MAX_RESENDS):
+            try:
+                await self._send_on(own, scope, exchange.replay(body), send, exchange)
+                return
+            except UpstreamError as error:
+                if error.upstream_status != 401:
+                    raise
+            own = await _unless_client_leaves(credentials.headers(refused=own), exchange)
             exchange.resends += 1
-            fresh = await credentials.headers(force_refresh=True)
-            await self._send_on(fresh, scope, replay(body, receive), send, exchange)
+        await self._send_on(own, scope, exchange.replay(body), send, exchange)
 
     async def _send_on(self, own: Headers, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         kept: Headers = scope["headers"]
@@ -122,6 +130,20 @@ class _Blanked:
         for secret in self._secrets:
             data = data.replace(secret, b"***")
         return data
+
+
+async def _unless_client_leaves(asking: Coroutine[Any, Any, Headers], exchange: Exchange) -> Headers:
+    """What credentials give, which a refresh may delay; ClientDisconnected if nobody waits for it any more."""
+    answer = asyncio.ensure_future(asking)
+    leaving = asyncio.ensure_future(exchange.disconnected.wait())
+    try:
+        await asyncio.wait({answer, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnected
+        return answer.result()
+    finally:
+        leaving.cancel()
+        answer.cancel()
 
 
 def _decoded(headers: Headers, body: bytes) -> bytes:

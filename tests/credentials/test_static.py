@@ -48,7 +48,7 @@ async def test_without_a_key_only_the_further_headers_are_sent() -> None:
 async def test_it_has_nothing_new_to_give() -> None:
     key = StaticKey(SECRET)
     assert not key.refreshable
-    assert await key.headers(force_refresh=True) == await key.headers()
+    assert await key.headers(refused=await key.headers()) == await key.headers()
 
 
 async def test_it_is_made_of_a_provider() -> None:

@@ -13,6 +13,8 @@ from tests.support.server import RunningServer, read_rows, running_server
 
 CHAT_MODEL = "gpt-oss-120b"
 CHAT_KEY = "invented-cerebras-key"
+CODEX_MODEL = "gpt-6-sol"
+CODEX_PATH = "/backend-api/codex/responses"
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def anthropic_side(fake_upstream: FakeUpstream) -> FakeUpstream:
 
 @pytest.fixture
 def chat_side(second_upstream: FakeUpstream) -> FakeUpstream:
-    """Stands where Cerebras does."""
+    """Stands where Cerebras does, and ChatGPT."""
     return second_upstream
 
 
@@ -52,6 +54,11 @@ def product(anthropic_side: FakeUpstream, chat_side: FakeUpstream, tmp_path: Pat
                 "baseUrl": f"{chat_side.url}/v1/chat/completions",
                 "apiKey": CHAT_KEY,
                 "models": [CHAT_MODEL, "zai-glm-4.7"],
+            },
+            "codex": {
+                "baseUrl": f"{chat_side.url}{CODEX_PATH}",
+                "authFile": str(tmp_path / "auth.json"),
+                "tokenUrl": f"{chat_side.url}/oauth/token",
             },
         }
     }

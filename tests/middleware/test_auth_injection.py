@@ -1,5 +1,6 @@
 """Credentials alone: the client's stay where they belong, the provider's go where they are wanted."""
 
+import asyncio
 import gzip
 import json
 from typing import Any
@@ -38,23 +39,39 @@ REFUSED = UpstreamError("no", upstream_status=401)
 
 
 class Refreshable:
-    """Credentials that are another each time they are refreshed."""
+    """Credentials that are others when they were refused, until there are no more."""
 
     refreshable = True
+
+    def __init__(self, tokens: int = 9) -> None:
+        self.tokens = tokens
+        self.refused: list[Headers | None] = []
+
+    async def headers(self, *, refused: Headers | None = None) -> Headers:
+        self.refused.append(refused)
+        number = 1 + sum(told is not None for told in self.refused)
+        if number > self.tokens:
+            raise AuthenticationError("run `codex login`")
+        return bearer(number)
+
+
+class Slow(Refreshable):
+    """Credentials that somebody is refreshing."""
 
     def __init__(self) -> None:
-        self.asked: list[bool] = []
+        super().__init__()
+        self.cancelled = asyncio.Event()
 
-    async def headers(self, *, force_refresh: bool = False) -> Headers:
-        self.asked.append(force_refresh)
-        return [(b"authorization", b"Bearer token-%d" % (1 + sum(self.asked)))]
+    async def headers(self, *, refused: Headers | None = None) -> Headers:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+        return await super().headers(refused=refused)
 
 
-class LoggedOut:
-    refreshable = True
-
-    async def headers(self, *, force_refresh: bool = False) -> Headers:
-        raise AuthenticationError("run `codex login`")
+def bearer(number: int) -> Headers:
+    return [(b"authorization", b"Bearer token-%d" % number)]
 
 
 async def sent_through(below: Below, **options: Any) -> asgi.Response:
@@ -139,11 +156,11 @@ async def test_a_converted_leg_keeps_the_headers_of_its_conversion() -> None:
 # refused
 
 
-async def test_a_refusal_is_answered_with_one_refresh_and_one_resend() -> None:
+async def test_a_refusal_is_answered_with_other_credentials_and_a_resend() -> None:
     below, credentials = Below(raising(REFUSED), answering(b"ok")), Refreshable()
     response = await sent_through(below, credentials=credentials)
     assert (response.status, response.body) == (200, b"ok")
-    assert credentials.asked == [False, True]
+    assert credentials.refused == [None, bearer(1)]
     assert below.bodies == [b"abc", b"abc"]
     assert [dict(scope["headers"])[b"authorization"] for scope in below.scopes] == [
         b"Bearer token-1",
@@ -152,19 +169,35 @@ async def test_a_refusal_is_answered_with_one_refresh_and_one_resend() -> None:
     assert below.exchange.resends == 1
 
 
-async def test_a_second_refusal_is_the_answer() -> None:
+async def test_a_second_refusal_is_answered_once_more() -> None:
+    below, credentials = Below(raising(REFUSED), raising(REFUSED), answering(b"ok")), Refreshable()
+    response = await sent_through(below, credentials=credentials)
+    assert (response.status, response.body) == (200, b"ok")
+    assert credentials.refused == [None, bearer(1), bearer(2)]
+    assert below.bodies == [b"abc"] * 3
+    assert below.exchange.resends == 2
+
+
+async def test_a_third_refusal_is_the_answer() -> None:
     below, credentials = Below(raising(REFUSED)), Refreshable()
     response = await sent_through(below, credentials=credentials)
     assert response.status == 502  # alone, nothing says what the refusal means
-    assert credentials.asked == [False, True]
-    assert len(below.scopes) == 2
+    assert credentials.refused == [None, bearer(1), bearer(2)]
+    assert len(below.scopes) == 3
+
+
+async def test_when_there_are_no_others_that_is_the_answer() -> None:
+    below, credentials = Below(raising(REFUSED)), Refreshable(tokens=1)
+    response = await sent_through(below, credentials=credentials)
+    assert json.loads(response.body)["error"]["message"] == "run `codex login`"
+    assert (response.status, len(below.scopes), below.exchange.resends) == (401, 1, 0)
 
 
 @pytest.mark.parametrize("status", [400, 403, 429, 500, None])
 async def test_other_refusals_are_no_matter_of_credentials(status: int | None) -> None:
     below, credentials = Below(raising(UpstreamError("no", upstream_status=status))), Refreshable()
     await sent_through(below, credentials=credentials)
-    assert (credentials.asked, len(below.scopes)) == ([False], 1)
+    assert (credentials.refused, len(below.scopes)) == ([None], 1)
     assert below.exchange.resends == 0
 
 
@@ -176,7 +209,7 @@ async def test_a_key_that_cannot_change_is_not_tried_twice() -> None:
 
 async def test_a_missing_login_is_told_and_nobody_is_asked() -> None:
     below = Below()
-    response = await sent_through(below, credentials=LoggedOut())
+    response = await sent_through(below, credentials=Refreshable(tokens=0))
     error = json.loads(response.body)["error"]
     assert (response.status, response.header("x-should-retry")) == (401, b"false")
     assert error == {"type": "authentication_error", "message": "run `codex login`"}
@@ -193,6 +226,16 @@ async def test_the_resend_sees_the_client_leave() -> None:
     await call.until(lambda response: response.pieces == [b"1"])
     call.leave()
     await call.end()
+
+
+async def test_a_client_that_leaves_during_a_refresh_is_not_kept() -> None:
+    below, credentials = Below(), Slow()
+    call = asgi.start(alone(AuthInjectionMiddleware, below, credentials=credentials), "POST", body=b"abc")
+    await asyncio.sleep(0)
+    call.leave()
+    assert not (await call.end()).started
+    await credentials.cancelled.wait()
+    assert below.scopes == []
 
 
 async def test_a_client_that_leaves_within_its_body_is_told_nothing() -> None:

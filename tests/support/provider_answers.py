@@ -244,26 +244,41 @@ def responses_completed(
     text: str | None = TEXT,
     *,
     tool_calls: Sequence[ToolCall] = (),
+    encrypted_reasoning: str | None = None,
     usage: Mapping[str, Any] = RESPONSES_USAGE,
     model: str = "gpt-6-sol",
     headers: Headers = (),
 ) -> Answer:
-    """An event stream that says `text`, makes the calls and is completed; `response.output` stays empty, as Codex's."""
+    """An event stream that says `text`, makes the calls and is completed; `response.output` stays empty, as Codex's.
+
+    `encrypted_reasoning` comes before all, with a preview of it that nobody may keep.
+    """
     numbers = count()
     envelope = {"id": f"resp_{uuid4().hex}", "object": "response", "model": model, "output": []}
 
     def events() -> Iterator[dict[str, Any]]:
         yield {"type": "response.created", "response": {**envelope, "status": "in_progress", "usage": None}}
         yield {"type": "response.in_progress", "response": {**envelope, "status": "in_progress", "usage": None}}
+        place = count()
+        if encrypted_reasoning is not None:
+            yield from _responses_reasoning(next(place), encrypted_reasoning)
         if text is not None:
-            yield from _responses_text(0, text)
-        for index, call in enumerate(tool_calls, start=0 if text is None else 1):
-            yield from _responses_call(index, call)
+            yield from _responses_text(next(place), text)
+        for call in tool_calls:
+            yield from _responses_call(next(place), call)
         yield {"type": "response.completed", "response": {**envelope, "status": "completed", "usage": dict(usage)}}
 
     return sse_answer(
         [_event(event["type"], {**event, "sequence_number": next(numbers)}) for event in events()], headers
     )
+
+
+def _responses_reasoning(index: int, encrypted_content: str) -> Iterator[dict[str, Any]]:
+    item = {"id": f"rs_{uuid4().hex}", "type": "reasoning", "summary": []}
+    preview = {**item, "encrypted_content": "a preview that is not to be kept"}
+    yield {"type": "response.output_item.added", "output_index": index, "item": preview}
+    done = {**item, "encrypted_content": encrypted_content}
+    yield {"type": "response.output_item.done", "output_index": index, "item": done}
 
 
 def _responses_text(index: int, text: str) -> Iterator[dict[str, Any]]:
