@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 VENV := .venv
 BIN := $(VENV)/bin
 CLAUDE := .cache/claude-code
+CODEX := .cache/codex
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -32,14 +33,14 @@ lint: dev ## form, style, and imports that only go down
 typecheck: dev ## mypy, strict
 	$(BIN)/mypy
 
-test: dev ## all tests but those that need a browser or the real Claude Code
+test: dev ## all tests but those that need a browser, the real Claude Code or the real Codex CLI
 	$(BIN)/pytest -n auto -m "not e2e"
 
 cov: dev ## the same, with branch coverage and its limits
 	$(BIN)/pytest -n auto -m "not e2e" --cov --cov-report=term
 	$(BIN)/coverage report --include='ccr_asgi/formats/*,ccr_asgi/wire/*' --fail-under=100
 
-e2e: dev $(CLAUDE)/.installed ## the real Claude Code against simulated providers
+e2e: dev $(CLAUDE)/.installed $(CODEX)/.installed ## the real Claude Code and the real Codex CLI against simulated providers
 	CI_E2E_REQUIRED=1 $(BIN)/pytest tests/e2e -m e2e
 
 bench: dev ## what the parts cost, as ratios measured in one run
@@ -71,4 +72,8 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.installed
 
 $(CLAUDE)/.installed:
 	npm install --silent --no-fund --no-audit --force --prefix $(CLAUDE) @anthropic-ai/claude-code-linux-x64
+	@touch $@
+
+$(CODEX)/.installed:
+	npm install --silent --no-fund --no-audit --prefix $(CODEX) @openai/codex
 	@touch $@

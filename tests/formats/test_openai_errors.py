@@ -120,6 +120,24 @@ def test_without_words_the_status_is_told_and_never_html(body: bytes) -> None:
     assert refused(502, body).message == "acme: The provider answered with status 502."
 
 
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_place_that_is_not_there_asks_about_the_url(status: int) -> None:
+    said_nothing = refused(status, b"")
+    assert said_nothing.message.endswith(f"answered with status {status}. Is baseUrl the full URL of the endpoint?")
+    assert "baseUrl" not in refused(status, said("no such model")).message
+
+
+def test_too_long_a_context_without_numbers_gets_an_estimate() -> None:
+    error = from_http("acme", 400, [], b'{"message": "Please reduce the length"}', estimate=lambda: 5_000)
+    assert error.message == "prompt is too long: 5000 tokens > 4999 maximum"
+
+
+def test_the_provider_s_own_code_is_kept() -> None:
+    assert refused(400, {"error": {"message": "m", "code": "c", "type": "t"}}).code == "c"
+    assert refused(400, {"error": {"message": "m", "code": None, "type": "t"}}).code == "t"
+    assert refused(400, {"detail": "m"}).code is None
+
+
 def test_words_are_one_line_without_control_characters() -> None:
     assert refused(400, said("a\r\n\tb  c\x1b[31m\x00\u202e!\ud800")).message == "acme: a b c[31m!"
 
