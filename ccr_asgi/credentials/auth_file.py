@@ -7,8 +7,8 @@ from contextlib import suppress
 from glob import escape
 from pathlib import Path
 
-from ccr_asgi.credentials.locks import file_lock_in_thread
 from ccr_asgi.credentials.login import Login, Unusable, read_login
+from ccr_asgi.locks import file_lock_in_thread
 
 Version = tuple[int, int, int, int]
 """What changes when a file does: its inode, its size, and its two times in nanoseconds."""
@@ -36,8 +36,8 @@ class AuthFile:
 
     @property
     def write_lock(self) -> Path:
-        """`auth.json.lock`: who holds it may replace the file."""
-        return self.path.with_name(f"{self.path.name}.lock")
+        """`auth.json.lock`: who holds it may replace the file. It stands beside a symlink's target, as the CLI's does."""
+        return Path(f"{os.path.realpath(self.path)}.lock")
 
     def version(self) -> Version | None:
         """The version that is there now; None if there is none to be seen."""

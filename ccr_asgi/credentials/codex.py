@@ -26,11 +26,11 @@ import httpx
 
 from ccr_asgi.asgi import Headers
 from ccr_asgi.credentials.auth_file import AuthFile, Version
-from ccr_asgi.credentials.locks import LockTimeout, file_lock
 from ccr_asgi.credentials.login import Login, Unusable
 from ccr_asgi.credentials.single_flight import SingleFlight, joined
 from ccr_asgi.credentials.token_endpoint import POST_S, TOKEN_URL, Refused, Renewed, Unavailable, redeem
 from ccr_asgi.errors import AuthenticationError, UpstreamError
+from ccr_asgi.locks import LockTimeout, file_lock
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import pytest
 
 from ccr_asgi.credentials import auth_file
 from ccr_asgi.credentials.auth_file import AuthFile
-from ccr_asgi.credentials.locks import LockTimeout, file_lock_in_thread
 from ccr_asgi.credentials.login import Login, Unusable, read_login
+from ccr_asgi.locks import LockTimeout, file_lock_in_thread
 from tests.support.codex_login import login, write_login
 from tests.support.server import CHECKOUT
 

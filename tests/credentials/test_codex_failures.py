@@ -11,8 +11,8 @@ import pytest
 from ccr_asgi.credentials import codex, token_endpoint
 from ccr_asgi.credentials.auth_file import AuthFile
 from ccr_asgi.credentials.codex import CodexLogin
-from ccr_asgi.credentials.locks import file_lock_in_thread
 from ccr_asgi.errors import AuthenticationError, UpstreamError
+from ccr_asgi.locks import file_lock_in_thread
 from ccr_asgi.transport import Http11Transport
 from tests.credentials.files import (
     DUE_S,

@@ -11,7 +11,7 @@ import pytest
 from ccr_asgi.credentials import codex
 from ccr_asgi.credentials.auth_file import AuthFile
 from ccr_asgi.credentials.codex import CodexLogin
-from ccr_asgi.credentials.locks import file_lock_in_thread
+from ccr_asgi.locks import file_lock_in_thread
 from tests.credentials.files import (
     EXPIRED_S,
     FullDisk,

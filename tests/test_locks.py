@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ccr_asgi.credentials import locks
-from ccr_asgi.credentials.locks import LockTimeout, file_lock, file_lock_in_thread
+from ccr_asgi import locks
+from ccr_asgi.locks import LockTimeout, file_lock, file_lock_in_thread
 
 
 async def test_only_one_has_it(tmp_path: Path) -> None:
