@@ -36,7 +36,7 @@ class AuthFile:
 
     @property
     def write_lock(self) -> Path:
-        """`auth.json.lock`: who holds it may replace the file. It stands beside a symlink's target, as the CLI's does."""
+        """`auth.json.lock`: who holds it may replace the file. As the CLI's, it stands beside a symlink's target."""
         return Path(f"{os.path.realpath(self.path)}.lock")
 
     def version(self) -> Version | None:
