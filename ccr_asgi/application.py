@@ -35,6 +35,7 @@ NEED_A_RESTART: Mapping[str, Callable[[Config], object]] = {
     "port": lambda config: config.port,
     "usage.database": lambda config: config.usage.database,
     "usage.logFile": lambda config: config.usage.log_file,
+    "usage.retentionDays": lambda config: config.usage.retention_days,
 }
 """What a changed configuration file cannot change in a running process."""
 
@@ -44,7 +45,8 @@ def build_stack(config: Config, runtime: Runtime) -> ASGIApp:
     app: ASGIApp = UpstreamApp(base_url=lambda x: _route(x).provider.base_url, transport=runtime.transport(config))
     app = AuthInjectionMiddleware(app, credentials=lambda x: runtime.credentials(_route(x).provider, config))
     app = FormatConversionMiddleware(app, kind=lambda x: _route(x).provider.kind)
-    app = RoutingMiddleware(app, table=RoutingTable(config.providers, on_unknown=config.on_unknown))
+    table = RoutingTable(config.providers, on_unknown=config.on_unknown)
+    app = RoutingMiddleware(app, table=table, cooldowns=runtime.cooldowns)
     app = TagExtractionMiddleware(app)
     app = ErrorMiddleware(app)
     app = UsageCaptureMiddleware(app, sink=runtime.record)
@@ -152,7 +154,8 @@ class Reloader:
         for name, find in NEED_A_RESTART.items():
             if find(config) != find(self._config):
                 logger.warning("The change of %s takes effect at the next start.", name)
-        self._config, self._stack = config, build_stack(config, self._runtime)
+        self._config = self._runtime.config = config
+        self._stack = build_stack(config, self._runtime)
         logger.info("The configuration was read again; providers: %s.", ", ".join(config.providers))
 
 

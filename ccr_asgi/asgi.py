@@ -182,15 +182,15 @@ class ErrorResponder:
                 self._tail = (self._tail + message.get("body", b"")[-TAIL_BYTES:])[-TAIL_BYTES:]
         await self._send(message)
 
-    async def render(self, error: CcrError) -> None:
-        """Tell the client of `error` in the way that is still open.
+    async def render(self, error: CcrError, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Tell the client of `error` in the way that is still open, with `extra` headers if it is one that has any.
 
         Raises:
             CcrError: `error` itself, when the answer is in the middle of something that no error fits into: the
                 server then cuts the connection, which is the only honest end left.
         """
         if not self.started:
-            await send_error(self._send, error, self._request_id)
+            await send_error(self._send, error, self._request_id, extra=extra)
         elif self.complete:
             return
         elif self._event_stream and self._tail.endswith((b"\n\n", b"\r\n\r\n")):

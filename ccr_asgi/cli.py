@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ccr_asgi import __version__
+from ccr_asgi import __version__, cli_database, cli_demo
 from ccr_asgi.config import load_config
 from ccr_asgi.errors import ConfigError
 from ccr_asgi.serving import serve_granian, serve_uvicorn
@@ -23,9 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"ccr-asgi {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_serve(verbs.add_parser("serve", help="run the proxy in the foreground", description=_SERVE))
+    cli_database.add_verbs(verbs)
+    cli_demo.add_verbs(verbs)
     args = parser.parse_args(argv)
     try:
-        return serve(args)
+        return int(args.run(args))
     except ConfigError as error:
         print(f"ccr-asgi: {error}", file=sys.stderr)  # noqa: T201 -- a command speaks on its standard streams
         return USAGE_ERROR
@@ -36,6 +38,7 @@ timeouts.drainS seconds (30) to end, usage is written, and the exit code is 0.""
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=serve)
     parser.add_argument("--server", choices=["uvicorn", "granian"], default="uvicorn", help="default: %(default)s")
     parser.add_argument("--http", choices=["httptools", "h11"], help="uvicorn's parser; default: httptools")
     parser.add_argument("--host", help="address to listen on; default: the configuration's, else 127.0.0.1")

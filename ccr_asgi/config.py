@@ -39,6 +39,9 @@ __all__ = ["Config", "Cost", "Kind", "Limits", "Network", "OnUnknown", "Provider
 
 _CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "api-key"})
 
+MAX_USD_PER_MTOK = 1_000_000
+"""More is a slip of the pen."""
+
 DEFAULT_PATH = "~/.claude-code-router/config.json"
 
 
@@ -57,7 +60,7 @@ class Provider:
         models: Model names that route here by themselves.
         headers: Extra headers for every request to it.
         quirks: How it differs from its kind.
-        fallback: What to try when it fails: "provider,model" or "provider".
+        fallback: By model name or pattern, what to try when it fails: "provider,model" or "provider".
         pricing: Name of the price list, where neither name nor host tells it.
         key_hint: Where its key was expected ("${CEREBRAS_API_KEY}"), for the error that says it is missing.
     """
@@ -72,7 +75,7 @@ class Provider:
     models: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     quirks: Quirks = field(default_factory=Quirks)
-    fallback: tuple[str, ...] = ()
+    fallback: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pricing: str | None = None
     key_hint: str | None = None
 
@@ -189,6 +192,14 @@ def parse_config(data: object, *, source: Path | None = None, environ: Mapping[s
 def _check_values(file: ConfigFile, where: str) -> None:
     if not 0 <= file.port <= 65535:
         raise ConfigError(f"{where}: port: found {file.port}; accepted is 0 to 65535.")
+    if (days := file.usage.retention_days) is not None and not 0 < days < math.inf:
+        raise ConfigError(f"{where}: usage.retentionDays: found {days}; it must be more than 0.")
+    for model, cost in file.usage.costs.items():
+        for item in msgspec.structs.fields(Cost):
+            if (usd := getattr(cost, item.name)) is not None and not 0 <= usd <= MAX_USD_PER_MTOK:
+                raise ConfigError(
+                    f"{where}: usage.costs.{model}.{item.encode_name}: found {usd}; accepted is 0 to {MAX_USD_PER_MTOK}."
+                )
     for group, values in (("timeouts", file.timeouts), ("limits", file.limits)):
         for item in msgspec.structs.fields(type(values)):
             if not 0 < (value := getattr(values, item.name)) < math.inf:  # JSON parsers also take NaN and Infinity
@@ -198,7 +209,15 @@ def _check_values(file: ConfigFile, where: str) -> None:
 def _providers(file: ConfigFile, where: str, environ: Mapping[str, str]) -> dict[str, Provider]:
     entries = dict(file.providers)
     entries.setdefault("anthropic", ProviderEntry())
-    return {name: _provider(name, entry, f"{where}: providers.{name}", environ) for name, entry in entries.items()}
+    providers = {name: _provider(name, entry, f"{where}: providers.{name}", environ) for name, entry in entries.items()}
+    for name, provider in providers.items():
+        for link in (link for links in provider.fallback.values() for link in links):
+            if (named := link.partition(",")[0].strip()) not in providers:
+                raise ConfigError(
+                    f"{where}: providers.{name}.fallback: found {link!r:.200}, whose provider {named!r:.100} is not "
+                    f"configured; accepted is 'provider,model' or 'provider', of {', '.join(providers)}."
+                )
+    return providers
 
 
 def _provider(name: str, entry: ProviderEntry, where: str, environ: Mapping[str, str]) -> Provider:
@@ -240,10 +259,16 @@ def _provider(name: str, entry: ProviderEntry, where: str, environ: Mapping[str,
             for key, value in entry.headers.items()
         ),
         quirks=_quirks(name, base_url, entry.quirks, f"{where}.quirks"),
-        fallback=entry.fallback,
+        fallback=_fallback(entry.fallback),
         pricing=entry.pricing,
         key_hint=key_hint,
     )
+
+
+def _fallback(found: tuple[str, ...] | dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    if isinstance(found, dict):
+        return found
+    return {"*": found} if found else {}
 
 
 def _quirks(name: str, base_url: str, found: dict[str, Any], where: str) -> Quirks:

@@ -53,20 +53,28 @@ class Limits(Entry, frozen=True):
 
 
 class Cost(Entry, frozen=True):
-    """A price in USD per million tokens; a cache price that is not given is that of input."""
+    """A price in USD per million tokens; a cache price that is not given is that of input.
+
+    `cache_write_1h` is for writes that are kept for an hour; not given, they cost as much as the others.
+    """
 
     input: float
     output: float
     cache_read: float | None = None
     cache_write: float | None = None
+    cache_write_1h: float | None = msgspec.field(name="cacheWrite1h", default=None)
 
 
 class Usage(Entry, frozen=True):
-    """Where rows go: the database (a path or an SQLAlchemy URL), and a JSONL file beside it if one is named."""
+    """Where rows go: the database (a path or an SQLAlchemy URL), and a JSONL file beside it if one is named.
+
+    `retention_days` is how long they stay; for ever, if nothing is said.
+    """
 
     database: str = DEFAULT_DATABASE
     log_file: str | None = None
     costs: dict[str, Cost] = {}
+    retention_days: float | None = None
 
 
 class Network(Entry, frozen=True):
@@ -85,7 +93,7 @@ class ProviderEntry(Entry, frozen=True):
     models: tuple[str, ...] = ()
     headers: dict[str, str] = {}
     quirks: dict[str, Any] = {}
-    fallback: tuple[str, ...] = ()
+    fallback: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
     pricing: str | None = None
     passthrough: bool | None = None
 

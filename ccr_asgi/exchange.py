@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from starlette.types import Receive, Scope, Send
 
@@ -21,6 +22,7 @@ from ccr_asgi.errors import CcrError, RawHeaders, RequestError
 from ccr_asgi.formats.base import Conversion, UsageExtra
 from ccr_asgi.formats.fields import describe
 from ccr_asgi.routing import Route, Tag
+from ccr_asgi.usage.record import Attempt
 from ccr_asgi.wire.json_codec import loads
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,10 @@ class Exchange:
         session_id: Claude Code's session, by header or metadata. Written by TagExtraction; read by FormatConversion
             and UsageCapture.
         route: The link of the chain that is being tried. Written by Routing; read by all below it and UsageCapture.
-        attempts: Links tried so far. Written by Routing.
+        attempts: Links tried so far. Written by Routing; read by FormatConversion and UsageCapture.
+        attempt_log: The links tried, where there is a chain of them. Written by Routing; read by UsageCapture.
+        fallback_left: Another link stands ready, so that this one is not asked twice. Written by Routing; read by
+            UpstreamApp.
         resends: Times a request was sent again within a link. Written by UpstreamApp, AuthInjection and
             FormatConversion.
         conversion: The conversion of this leg; None makes it a passthrough leg, whose target, headers and answers go
@@ -73,6 +78,8 @@ class Exchange:
     session_id: str | None = None
     route: Route | None = None
     attempts: int = 0
+    attempt_log: list[Attempt] = field(default_factory=list)
+    fallback_left: bool = False
     resends: int = 0
     conversion: Conversion | None = None
     upstream_headers: RawHeaders = ()
@@ -83,6 +90,16 @@ class Exchange:
     disconnected: asyncio.Event = field(default_factory=asyncio.Event)
     _body: bytes | None = None
     _watcher: asyncio.Task[None] | None = None
+
+    def begin_link(self, route: Route, *, fallback_left: bool) -> None:
+        """Take up the next link of a chain: nothing of the former one's answer holds any more. Called by Routing."""
+        self.route, self.fallback_left = route, fallback_left
+        self.attempts += 1
+        self.conversion = None
+        self.usage_extra = UsageExtra()
+        self.upstream_headers, self.upstream_headers_at = (), None
+        self.error = None
+        self.answered = False
 
     async def body(self, receive: Receive) -> bytes:
         """The client's whole body, read by the first that asks; from then on the client's leaving is watched.
@@ -165,6 +182,19 @@ def ensure_exchange(scope: Scope) -> tuple[Scope, Exchange, bool]:
     return {**scope, SCOPE_KEY: exchange}, exchange, True
 
 
+def route_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    """The header fields that tell who answered; none for an answer that passed through from the first link."""
+    route = exchange.route
+    if route is None or (exchange.conversion is None and exchange.attempts < 2):
+        return []
+    model = quote(route.model or exchange.requested_model or "", safe=" !#$&'()*+,/:;=?@[]~")  # a client's own words
+    return [
+        (b"x-ccr-provider", quote(route.provider.name, safe=" ").encode("ascii")),
+        (b"x-ccr-model", model.encode("ascii")),
+        (b"x-ccr-attempts", b"%d" % exchange.attempts),
+    ]
+
+
 Layer = Callable[[Scope, Receive, Send, Exchange], Awaitable[None]]
 
 
@@ -194,7 +224,7 @@ async def render_errors(layer: Layer, scope: Scope, receive: Receive, send: Send
     except CcrError as error:
         exchange.error = error
         if not exchange.disconnected.is_set():
-            await responder.render(error)
+            await responder.render(error, route_headers(exchange))
     except Exception:
         logger.exception("Request %s failed by a defect of ours", exchange.request_id)
         exchange.error = CcrError("The proxy failed on this request; its log has the details.", should_retry=False)

@@ -12,8 +12,9 @@ from typing import Literal
 
 from ccr_asgi.config import Provider
 from ccr_asgi.errors import RequestError
+from ccr_asgi.quirks import for_model
 
-Reason = Literal["default", "tag", "model-pair", "model-name"]
+Reason = Literal["default", "tag", "model-pair", "model-name", "fallback"]
 OnUnknown = Literal["refuse", "passthrough"]
 
 TAG_NAME = "CCR-SUBAGENT-MODEL"
@@ -34,7 +35,8 @@ class Route:
         provider: Who is asked.
         model: The model name that goes upstream; None leaves the client's own (passthrough).
         reason: Why: nothing asked for another ("default"), a tag in the system prompt ("tag"), a model of the form
-            "provider,model" ("model-pair"), or a model name listed under exactly one provider ("model-name").
+            "provider,model" ("model-pair"), a model name listed under exactly one provider ("model-name"), or the
+            failure of another ("fallback").
     """
 
     provider: Provider
@@ -148,6 +150,19 @@ class RoutingTable:
             self._require_credentials(default.provider)
             return default
         return route
+
+    def fallbacks(self, route: Route) -> list[Route]:
+        """What to try, in this order, when `route` fails; a link that has no credentials is left out."""
+        if not route.provider.fallback:
+            return []
+        links = []
+        for link in for_model(route.provider.fallback, route.model or "", ()):
+            name, _, model = (part.strip() for part in link.partition(","))
+            provider = self.providers[name]
+            if provider.has_credential:
+                # Without a model: the one that was asked for, which passthrough needs nobody to repeat.
+                links.append(Route(provider, model or (None if provider.passthrough else route.model), "fallback"))
+        return links
 
     def _by_tag(self, tag: Tag) -> Route:
         content = (tag.content or "").strip()

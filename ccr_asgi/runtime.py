@@ -4,7 +4,7 @@ import asyncio
 import atexit
 import contextvars
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -17,13 +17,16 @@ from ccr_asgi.credentials.codex import CodexLogin
 from ccr_asgi.credentials.static import StaticKey
 from ccr_asgi.credentials.token_endpoint import TOKEN_URL
 from ccr_asgi.credentials.with_headers import WithHeaders
+from ccr_asgi.middleware.routing import Cooldowns
 from ccr_asgi.transport import Http11Transport
 from ccr_asgi.usage.errors import StoreError, StoreUnavailable
 from ccr_asgi.usage.record import UsageRecord
 from ccr_asgi.usage.writer import UsageWriter
 
 if TYPE_CHECKING:
+    from ccr_asgi.pricing import Valuation
     from ccr_asgi.usage.store import UsageStore
+    from ccr_asgi.usage.valuation import Valuer
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +41,21 @@ class UsageServices:
     opened is said in the log and tried again with the next rows.
     """
 
-    def __init__(self, database: str, log_file: str | None) -> None:
+    def __init__(self, config: Callable[[], Config]) -> None:
         # Here, so that importing the package loads no SQLAlchemy.
         from ccr_asgi.usage.log_file import LogFile
+        from ccr_asgi.usage.maintenance import Retention
         from ccr_asgi.usage.store import UsageStore
 
-        self.store = UsageStore(database)
+        self._config = config
+        self._valuer: tuple[Config, "Valuer"] | None = None
+        usage = config().usage
+        log_file, days = usage.log_file, usage.retention_days
+        self.store = UsageStore(usage.database, value=self._value)
         self.writer = UsageWriter(self._insert)
         self._log_file = LogFile(log_file) if log_file else None
+        self._retention = Retention(self.store, days) if days else None
+        self._retaining: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
         # A strong reference, and an empty context: what the first request happens to carry must not outlive it.
         self.starting = asyncio.get_running_loop().create_task(self._start(), context=contextvars.Context())
@@ -63,10 +73,22 @@ class UsageServices:
     async def stop(self) -> None:
         """Write what is queued, and close the database."""
         await self.starting
+        if self._retention is not None and self._retaining is not None:
+            self._retention.stop()
+            await self._retaining
         await self.writer.stop()
         await self.store.stop()
         atexit.unregister(self._flush_at_exit)
         self._flush_at_exit()
+
+    def _value(self, record: UsageRecord) -> "Valuation":
+        """What a record is worth by the configuration of now; called in a thread."""
+        from ccr_asgi.usage.valuation import Valuer
+
+        config = self._config()
+        if self._valuer is None or self._valuer[0] is not config:
+            self._valuer = config, Valuer(config.providers, config.usage.costs)
+        return self._valuer[1].value(record)
 
     async def _start(self) -> None:
         atexit.register(self._flush_at_exit)
@@ -75,6 +97,8 @@ class UsageServices:
             await self.opened()
         except StoreError as error:
             logger.error("%s Requests are served all the same; their usage waits in memory.", error)
+        if self._retention is not None:
+            self._retaining = asyncio.create_task(self._retention.run())
 
     async def _insert(self, rows: Sequence[UsageRecord]) -> None:
         try:
@@ -90,11 +114,16 @@ class UsageServices:
 
 
 class Runtime:
-    """The resources of one application, made on first use in each event loop; a configuration reload keeps them."""
+    """The resources of one application, made on first use in each event loop; a configuration reload keeps them.
+
+    Attributes:
+        config: The configuration in force; a reload puts another in its place.
+        cooldowns: The links of fallback chains that have failed lately.
+    """
 
     def __init__(self, config: Config) -> None:
-        self._database = config.usage.database
-        self._log_file = config.usage.log_file
+        self.config = config
+        self.cooldowns = Cooldowns()
         self._usage: WeakKeyDictionary[asyncio.AbstractEventLoop, UsageServices] = WeakKeyDictionary()
         self._logins: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_LoginKey, CodexLogin]] = WeakKeyDictionary()
         self._transports: dict[_TransportKey, httpx.AsyncBaseTransport] = {}
@@ -133,7 +162,7 @@ class Runtime:
         """The running loop's usage services, started in the background if they are not yet."""
         loop = asyncio.get_running_loop()
         if (services := self._usage.get(loop)) is None:
-            services = self._usage[loop] = UsageServices(self._database, self._log_file)
+            services = self._usage[loop] = UsageServices(lambda: self.config)
         return services
 
     async def store(self) -> "UsageStore":

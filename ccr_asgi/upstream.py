@@ -26,6 +26,8 @@ DRAIN_S = 1.0
 NEVER_FORWARDED = frozenset({b"host", b"expect", b"x-ccr-key"})
 """Fields that speak to us or to the server we run under."""
 
+_NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout)
+
 IDLE: Message = {"type": "http.response.body", "body": b"", "more_body": True}
 """What a converted leg is handed when its upstream is silent, even before the answer has begun."""
 
@@ -155,7 +157,8 @@ class _Leg:
             try:
                 return await self._head(request)
             except httpx.TransportError as error:
-                if sends == MAX_SENDS or not body.replayable or not _unanswered(error):
+                last = sends == MAX_SENDS or (self._exchange.fallback_left and isinstance(error, _NOT_CONNECTED))
+                if last or not body.replayable or not _unanswered(error):
                     raise self._failure(error, began=False) from error
                 self._exchange.resends += 1
         raise AssertionError("unreachable")

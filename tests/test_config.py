@@ -171,7 +171,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         {
             "port": 0,
             "host": "::1",
-            "providers": {"x": entry},
+            "providers": {"x": entry, "cerebras": {}},
             "timeouts": {"connectS": 1, "writeS": 2, "idleS": 3.5, "drainS": 4},
             "limits": {"bodyMb": 0.5},
             "usage": {"database": "postgresql://h/d", "logFile": "/u.jsonl", "costs": {"m": {"input": 1, "output": 2}}},
@@ -194,7 +194,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "models": ("m",),
         "headers": (("X-Title", "t"),),
         "quirks": ("top_p",),
-        "fallback": ("cerebras,gpt-oss-120b", "anthropic"),
+        "fallback": {"*": ("cerebras,gpt-oss-120b", "anthropic")},
         "pricing": "openai",
         "key_hint": None,
     }
@@ -204,6 +204,35 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert config.usage.costs == {"m": Cost(input=1, output=2)}
     assert (config.allowed_hosts, config.proxy_keys) == (("ccr.example",), {"alice": "k1"})
     assert (config.network.proxy, config.network.ca_file) == ("http://u:p@h:3128", str(tmp_path / "ca.pem"))
+
+
+def test_a_fallback_may_be_given_by_model() -> None:
+    by_model = {"gpt-oss-*": ["anthropic"], "zai-glm-4.7": ["cerebras,gpt-oss-120b"]}
+    config = parse_config({"providers": {"cerebras": {"fallback": by_model}}})
+    assert config.providers["cerebras"].fallback == {
+        "gpt-oss-*": ("anthropic",),
+        "zai-glm-4.7": ("cerebras,gpt-oss-120b",),
+    }
+
+
+@pytest.mark.parametrize("fallback", [["nobody,m"], {"*": ["anthropic", "nobody"]}, [""]])
+def test_a_fallback_to_a_provider_that_is_not_there_is_refused(fallback: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=r"providers\.cerebras\.fallback: found .*accepted is .* of cerebras, anthropic"
+    ):
+        parse_config({"providers": {"cerebras": {"fallback": fallback}}})
+
+
+@pytest.mark.parametrize("days", [0, -1, float("nan"), float("inf")])
+def test_rows_are_kept_for_some_time(days: float) -> None:
+    with pytest.raises(ConfigError, match=r"usage\.retentionDays: found .*it must be more than 0"):
+        parse_config({"usage": {"retentionDays": days}})
+
+
+@pytest.mark.parametrize("usd", [-1, float("nan"), float("inf"), 1e9])
+def test_a_price_is_a_price(usd: float) -> None:
+    with pytest.raises(ConfigError, match=r"usage\.costs\.m\.cacheWrite1h: found .*accepted is 0 to 1000000"):
+        parse_config({"usage": {"costs": {"m": {"input": 1, "output": 2, "cacheWrite1h": usd}}}})
 
 
 def test_the_environment_is_laid_over_the_file() -> None:

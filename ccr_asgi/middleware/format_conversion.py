@@ -10,7 +10,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ccr_asgi.asgi import Headers, raw_path, send_json, with_body_length, with_headers
 from ccr_asgi.config import Kind, Provider
 from ccr_asgi.errors import CcrError, RequestError, UpstreamError, to_sse_event
-from ccr_asgi.exchange import COUNT_TOKENS_PATH, Exchange, is_messages_request, json_object, with_exchange
+from ccr_asgi.exchange import (
+    COUNT_TOKENS_PATH,
+    Exchange,
+    is_messages_request,
+    json_object,
+    route_headers,
+    with_exchange,
+)
 from ccr_asgi.formats import FORMATS, anthropic
 from ccr_asgi.formats.base import Conversion, ConversionContext, Format, StreamMachine, UpstreamRequest
 from ccr_asgi.routing import Route
@@ -179,7 +186,7 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": out, "more_body": not last})
 
     def _headers(self, first: bytes) -> Headers:
-        headers = [(b"request-id", self._exchange.request_id.encode("ascii"))]
+        headers = [(b"request-id", self._exchange.request_id.encode("ascii")), *route_headers(self._exchange)]
         if self._exchange.streamed:
             headers += [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
         else:

@@ -11,6 +11,7 @@ from ccr_asgi.asgi import header, raw_path
 from ccr_asgi.errors import ERROR_TYPES
 from ccr_asgi.exchange import MESSAGES_PATH, Exchange, ensure_exchange, render_errors, with_exchange
 from ccr_asgi.usage.accumulator import UsageAccumulator
+from ccr_asgi.usage.quota import QuotaWindow, parse_quota
 from ccr_asgi.usage.record import Outcome, Tokens, UsageRecord
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,16 @@ class _Observer:
             resends=exchange.resends,
             estimated=extra.estimated,
             subscription=_by_subscription(scope, exchange),
+            attempt_log=tuple(exchange.attempt_log) if len(exchange.attempt_log) > 1 else (),
+            quota=self._quota(),
         )
+
+    def _quota(self) -> tuple[QuotaWindow, ...]:
+        exchange = self._exchange
+        if exchange.route is None:
+            return ()
+        told_at = exchange.upstream_headers_at or exchange.started_at
+        return parse_quota(exchange.route.provider.name, exchange.upstream_headers, told_at)
 
     def _outcome(self) -> Outcome:
         usage = self._accumulator

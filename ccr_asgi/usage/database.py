@@ -12,18 +12,16 @@ import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ccr_asgi.usage.errors import StoreError, StoreUnavailable
-from ccr_asgi.usage.record import UsageRecord
-from ccr_asgi.usage.tables import INSERT_REQUEST, row_values
 
 if sys.platform != "win32":
     import fcntl
@@ -39,6 +37,7 @@ _PRAGMAS = (
     "synchronous = NORMAL",
     "foreign_keys = ON",
 )
+_EXIT_PRAGMAS = ("synchronous = NORMAL", "foreign_keys = ON")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +108,7 @@ class Database:
         # isolation_level None: the driver's own BEGIN comes too late for DDL, and is never IMMEDIATE
         # (sqlalchemy.dialects.sqlite.base, "Transactions with SQLite").
         engine = create_async_engine(self.url, hide_parameters=True, connect_args={"isolation_level": None}, **pool)
-
-        @event.listens_for(engine.sync_engine, "connect")
-        def set_pragmas(connection: Any, _record: object) -> None:
-            cursor = connection.cursor()
-            for pragma in pragmas:
-                cursor.execute(f"PRAGMA {pragma}")
-            cursor.close()
-
-        @event.listens_for(engine.sync_engine, "begin")
-        def send_begin(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
-
+        _set_up(engine.sync_engine, pragmas, begin)
         return engine
 
     def migration_lock(self) -> AbstractAsyncContextManager[None]:
@@ -129,25 +117,36 @@ class Database:
             return nullcontext()
         return _file_lock(self.path.with_name(f"{self.path.name}.lock"))
 
-    def insert_now(self, rows: Sequence[UsageRecord]) -> None:
-        """Store `rows` without an event loop or a thread, neither of which can be had at the interpreter's exit.
+    def exit_engine(self) -> Engine:
+        """A writing engine without an event loop or a thread, neither of which can be had at the interpreter's exit.
 
         Raises:
-            StoreUnavailable: They are not stored; a server cannot be written to in this way.
-            sqlite3.Error: One of them cannot be stored.
+            StoreUnavailable: A server cannot be written to in this way.
         """
         if self.path is None:
             raise StoreUnavailable("only a SQLite database can be written to at exit")
-        try:
-            # mode=rw: a file that is not there is not made, for it would be empty and readable by others.
-            uri = f"{self.path.as_uri()}?mode=rw"
-            with closing(sqlite3.connect(uri, timeout=EXIT_TIMEOUT_S, uri=True)) as connection, connection:
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.executemany(INSERT_REQUEST, [row_values(row) for row in rows])
-        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError):
-            raise
-        except sqlite3.Error as error:
-            raise StoreUnavailable(str(error)) from None
+        # mode=rw: a file that is not there is not made, for it would be empty and readable by others.
+        uri = f"{self.path.as_uri()}?mode=rw"
+
+        def connect() -> sqlite3.Connection:
+            return sqlite3.connect(uri, timeout=EXIT_TIMEOUT_S, uri=True, isolation_level=None)
+
+        engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+        _set_up(engine, _EXIT_PRAGMAS, "BEGIN IMMEDIATE")
+        return engine
+
+
+def _set_up(engine: Engine, pragmas: Sequence[str], begin: str) -> None:
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def send_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
 
 
 @asynccontextmanager

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from ccr_asgi.usage.quota import QuotaWindow
+
 Outcome = Literal["ok", "error", "cancelled", "truncated"]
 
 
@@ -21,6 +23,26 @@ class Tokens:
     cache_write_1h: int | None = None
     output: int | None = None
     reasoning: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One link of a fallback chain that was tried.
+
+    Attributes:
+        provider, model: What was asked.
+        status: Its HTTP status; None if no answer came.
+        error_type: Anthropic's error type, when it failed.
+        started_ms: Milliseconds from the request's start to the try's.
+        duration_ms: Milliseconds that it took.
+    """
+
+    provider: str
+    model: str | None
+    status: int | None
+    error_type: str | None
+    started_ms: float
+    duration_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +69,8 @@ class UsageRecord:
         resends: Times the request was sent again within a link.
         estimated: The token counts are our own estimate.
         subscription: The client's credential is a subscription's (billed 0).
+        attempt_log: The links that were tried, in their order; empty where one answered at once.
+        quota: The limits that the provider's answer told; no part of the row.
     """
 
     id: str
@@ -71,3 +95,5 @@ class UsageRecord:
     resends: int
     estimated: bool
     subscription: bool
+    attempt_log: tuple[Attempt, ...] = ()
+    quota: tuple[QuotaWindow, ...] = ()

@@ -3,29 +3,32 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from importlib import import_module
 from logging import getLogger
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, exc, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ccr_asgi.usage import changes
+from ccr_asgi.usage.batch import Value, prepare, prepare_repricing
 from ccr_asgi.usage.database import Database
 from ccr_asgi.usage.errors import StoreError, StoreUnavailable
 from ccr_asgi.usage.record import UsageRecord
-from ccr_asgi.usage.tables import INSERT_REQUEST, SCHEMA_REVISION, row_values
+from ccr_asgi.usage.tables import SCHEMA_REVISION, iso_utc
+
+if TYPE_CHECKING:
+    from ccr_asgi.pricing import Valuation
 
 logger = getLogger(__name__)
 
 START_PATIENCE_S = 30.0
 """How long a start waits for a database that another process has locked."""
 
-ROWS_PER_STATEMENT = 100
-"""Preparing a row's values takes the event loop about 30 µs: between statements of one transaction traffic goes on."""
-
-_INSERT = text(INSERT_REQUEST)
 _REVISION = text("SELECT version_num FROM alembic_version")
 
 
@@ -34,13 +37,15 @@ class UsageStore:
 
     Args:
         database: A path, which means SQLite, or a SQLAlchemy URL.
+        value: Tells what a record is worth; called off the event loop. Without it rows have no price.
 
     Raises:
         StoreError: `database` is neither.
     """
 
-    def __init__(self, database: str | os.PathLike[str]) -> None:
+    def __init__(self, database: str | os.PathLike[str], *, value: Value | None = None) -> None:
         self._database = Database.parse(database)
+        self._value = value
         self._writer: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
 
@@ -81,26 +86,48 @@ class UsageStore:
             StoreUnavailable: None of them is stored, and a later try may succeed.
             sqlalchemy.exc.SQLAlchemyError: None of them is stored, since at least one cannot be.
         """
+        batch = await asyncio.to_thread(prepare, rows, self._value)
+        skipped = await self._change(lambda connection: changes.insert(connection, batch))
+        if skipped:
+            logger.warning("%d usage rows were already stored under the same id", skipped)
+
+    async def reprice(self, valuations: Mapping[str, "Valuation"], at: datetime) -> int:
+        """Store new prices of stored requests, by their id, beside the original ones, in one transaction.
+
+        Returns for how many: an id that is not there is passed over. Raises as `insert` does.
+        """
+        repricing = prepare_repricing(valuations, at)
+        return await self._change(lambda connection: changes.reprice(connection, repricing))
+
+    async def delete_between(self, start: datetime, end: datetime) -> int:
+        """Delete the requests that began from `start` on and before `end`, in one transaction; return how many.
+
+        Raises as `insert` does.
+        """
+        moments = iso_utc(start), iso_utc(end)
+        return await self._change(lambda connection: changes.delete_between(connection, *moments))
+
+    async def _change(self, change: Callable[[Connection], int]) -> int:
+        """Run `change` in a transaction of its own; raises as `insert` does."""
         if self._writer is None:
             raise StoreUnavailable("the usage database is not open")
         try:
             async with self._writer.begin() as connection:
-                skipped = await _insert(connection, rows)
+                return await connection.run_sync(change)
         except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
             if _may_pass(error):
                 raise StoreUnavailable(_reason(error)) from None
             raise
-        if 0 < skipped <= len(rows):  # some drivers of other databases count nothing (-1)
-            logger.warning("%d usage rows were already stored under the same id", skipped)
 
     def insert_sync(self, rows: Sequence[UsageRecord]) -> None:
-        """As `insert`, by the standard library alone: for the interpreter's exit, when no loop runs any more.
-
-        Raises:
-            StoreUnavailable: They are not stored.
-            sqlite3.Error: One of them cannot be stored.
-        """
-        self._database.insert_now(rows)
+        """As `insert`, without an event loop or a thread: for the interpreter's exit."""
+        try:
+            with self._database.exit_engine().begin() as connection:
+                changes.insert(connection, prepare(rows, self._value))
+        except exc.DBAPIError as error:
+            if _may_pass(error):
+                raise StoreUnavailable(_reason(error)) from None
+            raise
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -173,15 +200,6 @@ class UsageStore:
             f"{message} It was left as it is. Restore a backup over it, or move it away to begin a new one: "
             f"mv {self._database} {self._database}.damaged"
         )
-
-
-async def _insert(connection: AsyncConnection, rows: Sequence[UsageRecord]) -> int:
-    """Insert `rows`; return how many were there already."""
-    stored = 0
-    for start in range(0, len(rows), ROWS_PER_STATEMENT):
-        values = [row_values(row) for row in rows[start : start + ROWS_PER_STATEMENT]]
-        stored += (await connection.execute(_INSERT, values)).rowcount
-    return len(rows) - stored
 
 
 async def _dispose(*engines: AsyncEngine | None) -> None:

@@ -21,16 +21,16 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Double,
+    ForeignKey,
     Index,
     Integer,
     MetaData,
     Table,
     Text,
+    text,
 )
 
-from ccr_asgi.usage.record import UsageRecord
-
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0004"
 """The newest revision in `migrations/versions`: known here so that a start need not import Alembic to compare."""
 
 MAX_TEXT_CHARS = 500
@@ -42,12 +42,15 @@ MAX_COUNT = 2**31 - 1
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
 
 _Moment = Text().with_variant(Text(collation="C"), "postgresql")
+
+_failed = text("outcome <> 'ok'")
 
 requests = Table(
     "requests",
@@ -86,74 +89,118 @@ requests = Table(
     Column(
         "saved_micro_usd", BigInteger, doc="Saved against the Claude model asked for, micro-dollars; NULL = no price"
     ),
+    Column("price_id", Text, doc="The price in force, in `prices`; NULL = no price"),
+    Column("baseline_price_id", Text, doc="The price of the Claude model asked for, in `prices`; NULL = no price"),
     CheckConstraint("length(started_at) = 24", name="started_at"),
     CheckConstraint("outcome IN ('ok', 'error', 'cancelled', 'truncated')", name="outcome"),
     Index(None, "started_at"),
     Index(None, "model", "started_at"),
+    Index(None, "provider", "started_at"),
+    Index(None, "agent_id", "started_at"),
+    Index(None, "session_id", "started_at"),
+    Index("ix_requests_failed", "started_at", sqlite_where=_failed, postgresql_where=_failed),
 )
 
-VIEWS = {
-    "v_requests": """
-CREATE VIEW v_requests AS
-SELECT id, started_at, provider, requested_model, model, agent_id, parent_agent_id, session_id, project, streamed,
-       status, outcome, stop_reason, error_type,
-       input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens,
-       ttft_ms, duration_ms, attempts, resends, estimated,
-       billed_micro_usd / 1000000.0 AS billed_usd,
-       list_micro_usd / 1000000.0 AS list_usd,
-       saved_micro_usd / 1000000.0 AS saved_usd
-FROM requests
-""".strip()
-}
-"""Each view and the statement that makes it in its newest form."""
-
-_columns = requests.columns.keys()
-
-INSERT_REQUEST = (
-    f"INSERT INTO requests ({', '.join(_columns)}) "  # noqa: S608 -- made of the column names above
-    f"VALUES ({', '.join(f':{name}' for name in _columns)}) ON CONFLICT (id) DO NOTHING"
+quota = Table(
+    "quota",
+    metadata,
+    Column("provider", Text, primary_key=True, doc="The provider that told it"),
+    Column("window_name", Text, primary_key=True, doc="The limit's name: primary, secondary, 5h, 7d, …; credits"),
+    Column("used_percent", Double, doc="How much of it is used, in percent; NULL if not told"),
+    Column("window_minutes", Integer, doc="How long the window is, in minutes"),
+    Column("resets_at", _Moment, doc="When it begins anew, UTC, to the millisecond"),
+    Column("status", Text, doc="The provider's word: allowed, allowed_warning, rejected, …"),
+    Column("plan", Text, doc="The subscription's name"),
+    Column("credits_balance", Double, doc="Credits that are left, in the provider's own unit"),
+    Column("observed_at", _Moment, nullable=False, doc="When the answer came that told it, UTC, to the millisecond"),
+    CheckConstraint("length(observed_at) = 24", name="observed_at"),
 )
-"""Stores what `row_values` makes; a row that is there already stays, so a commit in doubt may be made again.
 
-Plain text, since the standard library's sqlite3 runs it too, at the interpreter's exit.
-"""
+prices = Table(
+    "prices",
+    metadata,
+    Column("id", Text, primary_key=True, doc="Made of all that follows but the last: another price is another row"),
+    Column("source", Text, nullable=False, doc="Where the price is from: genai-prices and its version, or config"),
+    Column("price_list", Text, nullable=False, doc="Whose list it stands in"),
+    Column("model", Text, nullable=False, doc="The model, as that list names it"),
+    *(
+        Column(f"{part}_usd_per_mtok", Double, doc="USD per million tokens; NULL = no price of its own")
+        for part in ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
+    ),
+    Column("first_used_at", _Moment, nullable=False, doc="When the first request began that was priced by it"),
+    CheckConstraint("length(first_used_at) = 24", name="first_used_at"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("request_id", ForeignKey("requests.id", ondelete="CASCADE"), primary_key=True, doc="The request"),
+    Column("position", Integer, primary_key=True, doc="The link's place in the chain, from 1"),
+    Column("provider", Text, nullable=False, doc="The provider that was tried"),
+    Column("model", Text, doc="The model that it was asked for"),
+    Column("status", Integer, doc="Its HTTP status; NULL if no answer came"),
+    Column("error_type", Text, doc="Anthropic's error type, when it failed"),
+    Column("started_ms", Double, nullable=False, doc="Milliseconds from the request's start to the try's"),
+    Column("duration_ms", Double, nullable=False, doc="Milliseconds that it took"),
+)
+
+repricings = Table(
+    "repricings",
+    metadata,
+    Column("request_id", ForeignKey("requests.id", ondelete="CASCADE"), primary_key=True, doc="The request"),
+    Column("repriced_at", _Moment, nullable=False, doc="When it was priced anew, UTC, to the millisecond"),
+    Column("price_id", Text, doc="The new price, in `prices`"),
+    Column("baseline_price_id", Text, doc="The new price of the Claude model asked for, in `prices`"),
+    Column("billed_micro_usd", BigInteger, doc="As in `requests`, by the new price"),
+    Column("list_micro_usd", BigInteger, doc="As in `requests`, by the new price"),
+    Column("saved_micro_usd", BigInteger, doc="As in `requests`, by the new price"),
+    CheckConstraint("length(repriced_at) = 24", name="repriced_at"),
+)
 
 
-def row_values(record: UsageRecord) -> dict[str, object]:
-    """The `requests` row of `record`. Nothing that a client or a provider wrote into it can make it unfit to store."""
-    tokens = record.tokens
-    return {
-        "id": storable(record.id),
-        "started_at": iso_utc(record.started_at),
-        "provider": storable(record.provider),
-        "requested_model": storable(record.requested_model),
-        "model": storable(record.model),
-        "route_reason": storable(record.route_reason),
-        "agent_id": storable(record.agent_id),
-        "parent_agent_id": storable(record.parent_agent_id),
-        "session_id": storable(record.session_id),
-        "project": storable(record.project),
-        "streamed": record.streamed,
-        "status": record.status,
-        "outcome": record.outcome,
-        "stop_reason": storable(record.stop_reason),
-        "error_type": storable(record.error_type),
-        "input_tokens": storable_count(tokens.input),
-        "cache_read_tokens": storable_count(tokens.cache_read),
-        "cache_write_5m_tokens": storable_count(tokens.cache_write_5m),
-        "cache_write_1h_tokens": storable_count(tokens.cache_write_1h),
-        "output_tokens": storable_count(tokens.output),
-        "reasoning_tokens": storable_count(tokens.reasoning),
-        "ttft_ms": None if record.ttft_ms is None else round(record.ttft_ms, 3),
-        "duration_ms": round(record.duration_ms, 3),
-        "attempts": record.attempts,
-        "resends": record.resends,
-        "estimated": record.estimated,
-        "subscription": record.subscription,
-        "billed_micro_usd": 0 if record.subscription else None,
-        "list_micro_usd": None,
-        "saved_micro_usd": None,
-    }
+TOKEN_COLUMNS = (
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+)
+AMOUNTS = ("billed", "list", "saved")
+MONEY_COLUMNS = tuple(f"{amount}_micro_usd" for amount in AMOUNTS)
+
+TTFT_BIN_EDGES_MS = tuple(round(100 * 2 ** (third / 3), 3) for third in range(31))
+"""Where one bin of the times to first token ends and the next begins: three to each doubling, from 0.1 s to 102 s."""
+TTFT_BINS = tuple(f"ttft_bin_{number:02}" for number in range(len(TTFT_BIN_EDGES_MS) + 1))
+
+
+def _counter(name: str, doc: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, doc=doc)
+
+
+rollup = Table(
+    "rollup",
+    metadata,
+    Column("cube", Text, primary_key=True, doc="Whose sums: all, agent, session or project"),
+    Column("minutes", Integer, primary_key=True, doc="How long a cell is: 15, 60 or 1440 minutes"),
+    Column("start", _Moment, primary_key=True, doc="When the cell begins, UTC"),
+    Column("name", Text, primary_key=True, doc="The agent, session or project; empty for none, and in the cube all"),
+    Column("provider", Text, primary_key=True, doc="The provider; empty for none"),
+    Column("model", Text, primary_key=True, doc="The model; empty for none"),
+    Column("main", Boolean, primary_key=True, doc="Requests of a main conversation, which name no agent"),
+    _counter("requests", "How many there are"),
+    _counter("errors", "Those whose outcome is error"),
+    _counter("cancelled", "Those that the client left"),
+    _counter("truncated", "Those whose answer broke off"),
+    _counter("subscription", "Those that a subscription paid for"),
+    _counter("timed", "Those whose time to first token is known"),
+    *(_counter(name, "Their sum") for name in (*TOKEN_COLUMNS, *MONEY_COLUMNS)),
+    *(_counter(f"{name}_told", f"Those that tell {name}") for name in (*TOKEN_COLUMNS, *MONEY_COLUMNS)),
+    *(_counter(f"{amount}_unpriced", f"Those that used tokens and have no {amount} amount") for amount in AMOUNTS),
+    *(_counter(name, "Those whose time to first token is in this bin") for name in TTFT_BINS),
+    Index(None, "name", "cube", "minutes", "start"),
+    sqlite_with_rowid=False,
+)
 
 
 def iso_utc(moment: datetime) -> str:

@@ -10,19 +10,30 @@ from typing import cast
 import pytest
 from sqlalchemy import create_engine
 
+from ccr_asgi.usage.batch import prepare
+from ccr_asgi.usage.changes import insert
 from ccr_asgi.usage.migrate import upgrade
-from ccr_asgi.usage.record import Tokens
-from ccr_asgi.usage.tables import INSERT_REQUEST, requests, row_values
+from ccr_asgi.usage.quota import QuotaWindow
+from ccr_asgi.usage.record import Attempt, Tokens
+from ccr_asgi.usage.tables import metadata, quota, requests
+from ccr_asgi.usage.views import VIEWS
 from tests.usage.records import record
+from tests.usage.valuations import valuation
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "usage-schema.md").read_text()
 RECIPES: list[str] = re.findall(r"^```sql\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
+CHAIN = (
+    Attempt("cerebras", "gpt-oss-120b", 429, "rate_limit_error", 0.0, 120.0),
+    Attempt("codex", "gpt-x", 200, None, 121.0, 900.0),
+)
 ROWS = [
     record("req_1", subscription=True, model="claude-opus-4-5", provider="anthropic"),
-    record("req_2"),
+    record("req_2", quota=(QuotaWindow("anthropic", "5h", datetime(2026, 1, 31, tzinfo=UTC), 25.0),)),
     record("req_3", outcome="error", status=529, error_type="overloaded_error", tokens=Tokens(), ttft_ms=None),
-    record("req_4", started_at=datetime(2026, 2, 1, tzinfo=UTC), agent_id=None, parent_agent_id=None),
+    record(
+        "req_4", attempt_log=CHAIN, started_at=datetime(2026, 2, 1, tzinfo=UTC), agent_id=None, parent_agent_id=None
+    ),
 ]
 
 
@@ -33,7 +44,7 @@ def database(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         upgrade(connection)
         raw = cast(sqlite3.Connection, connection.connection.dbapi_connection)
         raw.row_factory = sqlite3.Row
-        raw.executemany(INSERT_REQUEST, [row_values(row) for row in ROWS])
+        insert(connection, prepare(ROWS, lambda row: valuation(0, 5, 5) if row.subscription else valuation(None)))
         yield raw
     engine.dispose()
 
@@ -42,22 +53,33 @@ def section(title: str) -> str:
     return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
+INTERNAL = {"requests_priced"}
+"""Views that stand under the documented ones."""
+SHOWN = [view for view in VIEWS if view not in INTERNAL]
+TABLES = [table.name for table in metadata.sorted_tables if table.name not in ("requests", "quota")]
+
+
 def documented(title: str) -> list[str]:
     return re.findall(r"^\| `(\w+)` \|", section(title), re.MULTILINE)
 
 
-def test_the_view_is_documented_column_by_column(database: sqlite3.Connection) -> None:
-    found = [row[0] for row in database.execute("SELECT name FROM pragma_table_info('v_requests')")]
-    assert documented("v_requests") == found
+@pytest.mark.parametrize("view", [*SHOWN, *TABLES])
+def test_each_view_is_documented_column_by_column(view: str, database: sqlite3.Connection) -> None:
+    found = [row[0] for row in database.execute("SELECT name FROM pragma_table_info(?)", [view])]
+    assert documented(view) == found
 
 
-def test_the_table_is_documented_column_by_column() -> None:
+def test_the_table_of_requests_is_documented_column_by_column() -> None:
     assert set(documented("requests")) == set(requests.columns.keys()) - set(documented("v_requests"))
+
+
+def test_the_table_of_limits_has_the_columns_of_its_view() -> None:
+    assert set(documented("v_quota")) == set(quota.columns.keys())
 
 
 def test_every_column_has_a_meaning() -> None:
     cells = [line.split("|")[3].strip() for line in PAGE.splitlines() if line.startswith("| `")]
-    assert len(cells) == len(documented("v_requests")) + len(documented("requests"))
+    assert len(cells) == sum(len(documented(title)) for title in [*SHOWN, *TABLES, "requests"])
     assert all(cells)
 
 
@@ -72,8 +94,8 @@ def test_every_recipe_finds_something(sql: str, database: sqlite3.Connection) ->
 
 
 def test_the_recipe_of_costs_counts_what_has_no_price(database: sqlite3.Connection) -> None:
-    rows = [tuple(row) for row in database.execute(recipe("unpriced"))]
-    assert rows == [("2026-02-01", 1, None, None, 1), ("2026-01-31", 3, 0.0, None, 2)]
+    rows = [tuple(row) for row in database.execute(recipe("AS unpriced"))]
+    assert rows == [("2026-02-01", 1, None, None, 1), ("2026-01-31", 3, 0.0, 0.000005, 1)]
 
 
 def test_the_recipe_of_the_cache_is_a_percentage_of_the_input(database: sqlite3.Connection) -> None:

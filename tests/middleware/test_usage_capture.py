@@ -410,3 +410,40 @@ async def test_mounted_under_a_prefix_it_knows_its_path() -> None:
 
 async def test_scopes_that_are_no_requests_pass() -> None:
     assert await passes_other_scopes_on(UsageCaptureMiddleware, sink=lambda row: None)
+
+
+# quota
+
+
+def _told_by_upstream(answer: Answer, headers: Sequence[tuple[bytes, bytes]], *, routed: bool = True) -> Answer:
+    """An answer below which an upstream was asked, whose header fields were `headers`."""
+
+    async def below(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = get_exchange(scope)
+        exchange.upstream_headers = headers
+        if routed:
+            provider = Provider("codex", "openai-responses", "https://codex.example")
+            exchange.route = Route(provider, "gpt", "tag")
+        await answer(scope, receive, send)
+
+    return below
+
+
+async def test_the_limits_that_the_upstream_told_go_with_the_row() -> None:
+    headers = [(b"x-codex-primary-used-percent", b"25"), (b"x-codex-plan-type", b"plus")]
+    row, _ = await captured(_told_by_upstream(streaming(), headers))
+    (window,) = row.quota
+    assert (window.provider, window.window, window.used_percent, window.plan) == ("codex", "primary", 25.0, "plus")
+    assert window.observed_at >= row.started_at
+
+
+async def test_a_refusal_tells_its_limits_too() -> None:
+    below = _told_by_upstream(raising(RequestError("no")), [(b"x-codex-primary-used-percent", b"100")])
+    row, _ = await captured(below)
+    assert (row.outcome, [window.used_percent for window in row.quota]) == ("error", [100.0])
+
+
+async def test_without_a_provider_there_are_no_limits() -> None:
+    headers = [(b"x-codex-primary-used-percent", b"25")]
+    row, _ = await captured(_told_by_upstream(streaming(), headers, routed=False))
+    assert row.quota == ()

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event, exc, select, text
@@ -16,6 +18,7 @@ from sqlalchemy import event, exc, select, text
 from ccr_asgi.usage import database
 from ccr_asgi.usage.database import Database
 from ccr_asgi.usage.errors import StoreError, StoreUnavailable
+from ccr_asgi.usage.quota import QuotaWindow
 from ccr_asgi.usage.record import Tokens
 from ccr_asgi.usage.store import UsageStore
 from ccr_asgi.usage.tables import SCHEMA_REVISION, requests
@@ -25,8 +28,11 @@ V_REQUESTS_COLUMNS = (
     "id, started_at, provider, requested_model, model, agent_id, parent_agent_id, session_id, project, streamed, "
     "status, outcome, stop_reason, error_type, input_tokens, cache_read_tokens, cache_write_5m_tokens, "
     "cache_write_1h_tokens, output_tokens, reasoning_tokens, ttft_ms, duration_ms, attempts, resends, estimated, "
-    "billed_usd, list_usd, saved_usd"
+    "billed_usd, list_usd, saved_usd, "
+    "route_reason, subscription, price_id, baseline_price_id, original_billed_usd, original_list_usd, "
+    "original_saved_usd, repriced_at"
 )
+"""The first 28 are promised in this order; others may come after them."""
 
 
 @pytest.fixture
@@ -196,6 +202,52 @@ async def test_ping_answers_and_fails(store: UsageStore, path: Path) -> None:
     execute(path, "DROP TABLE alembic_version")
     with pytest.raises(StoreUnavailable, match="no such table"):
         await store.ping()
+
+
+# The limits that answers tell
+
+
+def told(used_percent: float, second: int, window: str = "5h", **more: Any) -> QuotaWindow:
+    return QuotaWindow("anthropic", window, datetime(2026, 1, 31, 9, 30, second, tzinfo=UTC), used_percent, **more)
+
+
+async def test_the_newest_news_of_each_window_is_kept(store: UsageStore, path: Path) -> None:
+    await store.insert([record("req_1", quota=(told(10.0, 5, status="allowed", plan="max"), told(1.0, 5, "7d")))])
+    await store.insert([record("req_2", quota=(told(9.0, 4),)), record("req_3")])
+    assert [tuple(row)[:3] for row in query(path, "SELECT * FROM v_quota ORDER BY window_name")] == [
+        ("anthropic", "5h", 10.0),
+        ("anthropic", "7d", 1.0),
+    ]
+    await store.insert([record("req_4", quota=(told(11.0, 6),)), record("req_5", quota=(told(12.0, 7),))])
+    store.insert_sync([record("req_6", quota=(told(2.0, 6, "7d"),))])
+    five_hours, seven_days = query(path, "SELECT * FROM v_quota ORDER BY window_name")
+    assert (five_hours["used_percent"], five_hours["status"], five_hours["plan"]) == (12.0, None, None)
+    assert five_hours["observed_at"] == "2026-01-31T09:30:07.000Z"
+    assert seven_days["used_percent"] == 2.0
+
+
+async def test_everything_that_a_window_tells_is_kept(store: UsageStore, path: Path) -> None:
+    at = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
+    window = QuotaWindow("codex", "primary", at, 25.5, 300, at + timedelta(hours=1), "allowed", "plus", 12.5)
+    await store.insert([record(quota=(window,))])
+    (row,) = query(path, "SELECT * FROM v_quota")
+    assert dict(row) == {
+        "provider": "codex",
+        "window_name": "primary",
+        "used_percent": 25.5,
+        "window_minutes": 300,
+        "resets_at": "2026-01-31T10:30:00.000Z",
+        "status": "allowed",
+        "plan": "plus",
+        "credits_balance": 12.5,
+        "observed_at": "2026-01-31T09:30:00.000Z",
+    }
+
+
+async def test_rows_and_limits_are_stored_together_or_not_at_all(store: UsageStore, path: Path) -> None:
+    with pytest.raises(exc.IntegrityError):
+        await store.insert([unstorable("req_1"), record("req_2", quota=(told(1.0, 1),))])
+    assert query(path, "SELECT * FROM quota") == []
 
 
 # Which database
@@ -486,7 +538,7 @@ def test_a_damaged_database_is_no_fault_of_the_rows(path: Path) -> None:
 
 
 async def test_the_last_chance_refuses_what_cannot_be_stored(store: UsageStore, path: Path) -> None:
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(exc.IntegrityError):
         store.insert_sync([record("req_1"), unstorable("req_2")])
     assert query(path, "SELECT * FROM requests") == []
 
