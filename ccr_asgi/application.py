@@ -47,7 +47,7 @@ def build_stack(config: Config, runtime: Runtime) -> ASGIApp:
     app = FormatConversionMiddleware(app, kind=lambda x: _route(x).provider.kind)
     table = RoutingTable(config.providers, on_unknown=config.on_unknown)
     app = RoutingMiddleware(app, table=table, cooldowns=runtime.cooldowns)
-    app = TagExtractionMiddleware(app)
+    app = TagExtractionMiddleware(app, project=config.usage.projects)
     app = ErrorMiddleware(app)
     app = UsageCaptureMiddleware(app, sink=runtime.record)
     app = Pages(app, store=runtime.store, config=config)

@@ -68,13 +68,15 @@ class Cost(Entry, frozen=True):
 class Usage(Entry, frozen=True):
     """Where rows go: the database (a path or an SQLAlchemy URL), and a JSONL file beside it if one is named.
 
-    `retention_days` is how long they stay; for ever, if nothing is said.
+    `retention_days` is how long they stay; for ever, if nothing is said. `projects` has each row name the folder that
+    the client works in.
     """
 
     database: str = DEFAULT_DATABASE
     log_file: str | None = None
     costs: dict[str, Cost] = {}
     retention_days: float | None = None
+    projects: bool = True
 
 
 class Network(Entry, frozen=True):

@@ -50,6 +50,7 @@ class Exchange:
         tag: The tag that routes. Written by TagExtraction; read by Routing.
         session_id: Claude Code's session, by header or metadata. Written by TagExtraction; read by FormatConversion
             and UsageCapture.
+        project: The name of the folder that the client works in. Written by TagExtraction; read by UsageCapture.
         route: The link of the chain that is being tried. Written by Routing; read by all below it and UsageCapture.
         attempts: Links tried so far. Written by Routing; read by FormatConversion and UsageCapture.
         attempt_log: The links tried, where there is a chain of them. Written by Routing; read by UsageCapture.
@@ -76,6 +77,7 @@ class Exchange:
     streamed: bool = False
     tag: Tag | None = None
     session_id: str | None = None
+    project: str | None = None
     route: Route | None = None
     attempts: int = 0
     attempt_log: list[Attempt] = field(default_factory=list)

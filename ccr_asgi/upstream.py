@@ -23,7 +23,7 @@ ERROR_BODY_BYTES = 64 * 1024
 """How much of an error answer is read on a converted leg."""
 DRAIN_S = 1.0
 """How long an upstream may take to end an answer that is complete already, so that its connection can be kept."""
-NEVER_FORWARDED = frozenset({b"host", b"expect", b"x-ccr-key"})
+NEVER_FORWARDED = frozenset({b"host", b"expect", b"x-ccr-key", b"x-ccr-project"})
 """Fields that speak to us or to the server we run under."""
 
 _NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout)

@@ -117,7 +117,7 @@ class _Observer:
             agent_id=header(scope, b"x-claude-code-agent-id"),
             parent_agent_id=header(scope, b"x-claude-code-parent-agent-id"),
             session_id=exchange.session_id,
-            project=header(scope, b"x-ccr-project"),
+            project=header(scope, b"x-ccr-project") or exchange.project,
             streamed=exchange.streamed,
             status=self._status,
             outcome=outcome,

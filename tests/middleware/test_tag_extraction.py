@@ -263,3 +263,48 @@ async def test_mounted_under_a_prefix_it_knows_its_paths() -> None:
 
 async def test_scopes_that_are_no_requests_pass() -> None:
     assert await passes_other_scopes_on(TagExtractionMiddleware)
+
+
+# the project
+
+FOLDER = "# Environment\n - Primary working directory: /home/me/orchard\n - Is a git repository: yes"
+OLD_FOLDER = "You are an agent.\n<env>\nWorking directory: C:\\work\\orchard\\\nPlatform: win32\n</env>"
+
+
+def project_of(*, note: bool = True, **fields: Any) -> str | None:
+    exchange = Exchange()
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
+    read_body_fields(json.dumps(body).encode(), exchange, project=note)
+    return exchange.project
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "user", "content": "hi"}, {"role": "system", "content": FOLDER}]},
+        {"messages": [{"role": "system", "content": [{"type": "text", "text": FOLDER}]}]},
+        {"system": OLD_FOLDER},
+        {"system": [{"type": "text", "text": "x"}, {"type": "text", "text": OLD_FOLDER}]},
+    ],
+    ids=["a system message", "its blocks", "the prompt", "its blocks"],
+)
+def test_the_project_is_the_name_of_the_client_s_folder(fields: dict[str, Any]) -> None:
+    assert project_of(**fields) == "orchard"
+    assert project_of(note=False, **fields) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"messages": [{"role": "user", "content": FOLDER}]},
+        {"messages": [{"role": "user", "content": "hi"}] * 4 + [{"role": "system", "content": FOLDER}]},
+        {"messages": [{"role": "system", "content": "I like my Primary working directory: /home/me/orchard"}]},
+        {"system": "Working directory: /"},
+        {"system": "Working directory: ", "messages": FOLDER},
+        {"messages": {"a": FOLDER}},
+        {"messages": [7, None, FOLDER]},
+    ],
+)
+def test_nobody_else_s_words_name_a_project(fields: dict[str, Any]) -> None:
+    assert project_of(**fields) is None
