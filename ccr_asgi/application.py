@@ -45,7 +45,7 @@ def build_stack(config: Config, runtime: Runtime) -> ASGIApp:
     app: ASGIApp = UpstreamApp(base_url=lambda x: _route(x).provider.base_url, transport=runtime.transport(config))
     app = AuthInjectionMiddleware(app, credentials=lambda x: runtime.credentials(_route(x).provider, config))
     app = FormatConversionMiddleware(app, kind=lambda x: _route(x).provider.kind)
-    table = RoutingTable(config.providers, on_unknown=config.on_unknown)
+    table = RoutingTable(config.providers, on_unknown=config.on_unknown, rules=config.rules)
     app = RoutingMiddleware(app, table=table, cooldowns=runtime.cooldowns)
     app = TagExtractionMiddleware(app, project=config.usage.projects)
     app = ErrorMiddleware(app)

@@ -26,6 +26,7 @@ from ccr_asgi.config_file import (
     Network,
     OnUnknown,
     ProviderEntry,
+    RuleEntry,
     Timeouts,
     Usage,
     convert,
@@ -35,7 +36,19 @@ from ccr_asgi.config_file import (
 from ccr_asgi.errors import ConfigError
 from ccr_asgi.quirks import Quirks, preset_for, quirks_from_mapping
 
-__all__ = ["Config", "Cost", "Kind", "Limits", "Network", "OnUnknown", "Provider", "Timeouts", "Usage", "load_config"]
+__all__ = [
+    "Config",
+    "Cost",
+    "Kind",
+    "Limits",
+    "Network",
+    "OnUnknown",
+    "Provider",
+    "RuleEntry",
+    "Timeouts",
+    "Usage",
+    "load_config",
+]
 
 _CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "api-key"})
 
@@ -99,6 +112,7 @@ class Config:
     Attributes:
         source: The file it was read from; None if there is none.
         providers: By name; "anthropic" is always among them.
+        rules: Where requests go that say nothing themselves; the first that fits counts.
         usage: As configured, with `database` and `log_file` expanded.
         warnings: What is odd but usable, for the start-up lines.
     """
@@ -113,6 +127,7 @@ class Config:
     allowed_hosts: tuple[str, ...]
     proxy_keys: Mapping[str, str] = field(repr=False)
     on_unknown: OnUnknown
+    rules: tuple[RuleEntry, ...]
     network: Network
     warnings: tuple[str, ...] = ()
 
@@ -171,11 +186,14 @@ def parse_config(data: object, *, source: Path | None = None, environ: Mapping[s
     if overridden is not data:
         file = convert(overridden, "environment", strict=False)
     _check_values(file, where)
+    providers = _providers(file, where, environ)
+    for index, rule in enumerate(file.rules):
+        _checked_link(rule.route, providers, f"{where}: rules[{index}].route")
     return Config(
         source=source,
         host=file.host,
         port=file.port,
-        providers=_providers(file, where, environ),
+        providers=providers,
         timeouts=file.timeouts,
         limits=file.limits,
         usage=_usage(file.usage, f"{where}: usage", environ),
@@ -184,6 +202,7 @@ def parse_config(data: object, *, source: Path | None = None, environ: Mapping[s
             name: _proxy_key(value, f"{where}: proxyKeys.{name}", environ) for name, value in file.proxy_keys.items()
         },
         on_unknown=file.on_unknown,
+        rules=file.rules,
         network=_network(file.network, f"{where}: network"),
         warnings=tuple(warnings),
     )
@@ -197,9 +216,8 @@ def _check_values(file: ConfigFile, where: str) -> None:
     for model, cost in file.usage.costs.items():
         for item in msgspec.structs.fields(Cost):
             if (usd := getattr(cost, item.name)) is not None and not 0 <= usd <= MAX_USD_PER_MTOK:
-                raise ConfigError(
-                    f"{where}: usage.costs.{model}.{item.encode_name}: found {usd}; accepted is 0 to {MAX_USD_PER_MTOK}."
-                )
+                key = f"usage.costs.{model}.{item.encode_name}"
+                raise ConfigError(f"{where}: {key}: found {usd}; accepted is 0 to {MAX_USD_PER_MTOK}.")
     for group, values in (("timeouts", file.timeouts), ("limits", file.limits)):
         for item in msgspec.structs.fields(type(values)):
             if not 0 < (value := getattr(values, item.name)) < math.inf:  # JSON parsers also take NaN and Infinity
@@ -212,12 +230,16 @@ def _providers(file: ConfigFile, where: str, environ: Mapping[str, str]) -> dict
     providers = {name: _provider(name, entry, f"{where}: providers.{name}", environ) for name, entry in entries.items()}
     for name, provider in providers.items():
         for link in (link for links in provider.fallback.values() for link in links):
-            if (named := link.partition(",")[0].strip()) not in providers:
-                raise ConfigError(
-                    f"{where}: providers.{name}.fallback: found {link!r:.200}, whose provider {named!r:.100} is not "
-                    f"configured; accepted is 'provider,model' or 'provider', of {', '.join(providers)}."
-                )
+            _checked_link(link, providers, f"{where}: providers.{name}.fallback")
     return providers
+
+
+def _checked_link(link: str, providers: Mapping[str, Provider], where: str) -> None:
+    if (named := link.partition(",")[0].strip()) not in providers:
+        raise ConfigError(
+            f"{where}: found {link!r:.200}, whose provider {named!r:.100} is not configured; accepted is "
+            f"'provider,model' or 'provider', of {', '.join(providers)}."
+        )
 
 
 def _provider(name: str, entry: ProviderEntry, where: str, environ: Mapping[str, str]) -> Provider:

@@ -100,6 +100,18 @@ class ProviderEntry(Entry, frozen=True):
     passthrough: bool | None = None
 
 
+class RuleEntry(Entry, frozen=True):
+    """Where requests go that fit all that is said here; names are patterns such as `claude-haiku-*`."""
+
+    route: str
+    agent_id: str | None = None
+    model: str | None = None
+    thinking: bool | None = None
+    tool: str | None = None
+    min_body_kb: float | None = None
+    max_body_kb: float | None = None
+
+
 class ConfigFile(Entry, frozen=True):
     port: int = 3456
     host: str = "127.0.0.1"
@@ -110,6 +122,7 @@ class ConfigFile(Entry, frozen=True):
     allowed_hosts: tuple[str, ...] = ()
     proxy_keys: dict[str, str] = {}
     on_unknown: OnUnknown = "refuse"
+    rules: tuple[RuleEntry, ...] = ()
     network: Network = Network()
 
 

@@ -5,16 +5,19 @@ start or, below an intro of the author's, on a line of its own. The same charact
 route: in messages, in tool descriptions, in files that were read, in the tail of a system text after a git log.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
-from ccr_asgi.config import Provider
+from ccr_asgi.config import Provider, RuleEntry
 from ccr_asgi.errors import RequestError
 from ccr_asgi.quirks import for_model
+from ccr_asgi.wire.json_codec import loads
 
-Reason = Literal["default", "tag", "model-pair", "model-name", "fallback"]
+Reason = Literal["default", "tag", "model-pair", "rule", "model-name", "fallback"]
 OnUnknown = Literal["refuse", "passthrough"]
 
 TAG_NAME = "CCR-SUBAGENT-MODEL"
@@ -35,8 +38,8 @@ class Route:
         provider: Who is asked.
         model: The model name that goes upstream; None leaves the client's own (passthrough).
         reason: Why: nothing asked for another ("default"), a tag in the system prompt ("tag"), a model of the form
-            "provider,model" ("model-pair"), a model name listed under exactly one provider ("model-name"), or the
-            failure of another ("fallback").
+            "provider,model" ("model-pair"), a rule of the configuration ("rule"), a model name listed under exactly
+            one provider ("model-name"), or the failure of another ("fallback").
     """
 
     provider: Provider
@@ -118,11 +121,51 @@ def without_suffix(model: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What rules ask of a request beside its model.
+
+    Attributes:
+        agent_id: Claude Code's id of the agent; None for a main session.
+        body: The request's body as JSON; it is read only if a rule asks for what stands in it.
+    """
+
+    agent_id: str | None = None
+    body: bytes = b"{}"
+
+    def fit(self, rule: RuleEntry, model: str) -> bool:
+        """Whether a request for `model` fits all that `rule` says."""
+        if rule.agent_id is not None and not (self.agent_id and fnmatchcase(self.agent_id, rule.agent_id)):
+            return False
+        if rule.model is not None and not fnmatchcase(without_suffix(model), rule.model):
+            return False
+        kb = len(self.body) / 1024
+        if not (rule.min_body_kb or 0) <= kb <= (math.inf if rule.max_body_kb is None else rule.max_body_kb):
+            return False
+        return (rule.thinking is None and rule.tool is None) or self._content_fits(rule)
+
+    def _content_fits(self, rule: RuleEntry) -> bool:
+        try:
+            body = loads(self.body)
+        except ValueError:
+            return False
+        if not isinstance(body, dict):
+            return False
+        thinking = body.get("thinking")
+        thinks = isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive")
+        if rule.thinking is not None and rule.thinking is not thinks:
+            return False
+        tools = body.get("tools")
+        names = [tool.get("name") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+        return rule.tool is None or any(isinstance(name, str) and fnmatchcase(name, rule.tool) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingTable:
     """All that a decision needs.
 
     Attributes:
         providers: By name, in the order of the configuration.
+        rules: Where requests go that name no provider themselves; the first that fits counts.
         default: Name of the provider that serves whatever asks for no other.
         on_unknown: "refuse" answers 400 to a route that leads nowhere; "passthrough" sends it to the default.
     """
@@ -130,16 +173,17 @@ class RoutingTable:
     providers: Mapping[str, Provider]
     default: str = "anthropic"
     on_unknown: OnUnknown = "refuse"
+    rules: tuple[RuleEntry, ...] = ()
 
-    def resolve(self, model: str | None, tag: Tag | None = None) -> Route:
-        """The way to serve a request: a tag wins over the model's own name.
+    def resolve(self, model: str | None, tag: Tag | None = None, facts: Facts | None = None) -> Route:
+        """The way to serve a request: a tag wins over `provider,model`, that over a rule, that over a model's name.
 
         Raises:
             RequestError: The tag or the model names no usable provider; the message names the valid choices.
         """
         default = Route(self.providers[self.default], None, "default")
         try:
-            route = self._by_tag(tag) if tag is not None else self._by_model(model or "")
+            route = self._by_tag(tag) if tag is not None else self._by_model(model or "", facts)
             if route is not None:
                 self._require_credentials(route.provider)
         except RequestError:
@@ -155,14 +199,9 @@ class RoutingTable:
         """What to try, in this order, when `route` fails; a link that has no credentials is left out."""
         if not route.provider.fallback:
             return []
-        links = []
-        for link in for_model(route.provider.fallback, route.model or "", ()):
-            name, _, model = (part.strip() for part in link.partition(","))
-            provider = self.providers[name]
-            if provider.has_credential:
-                # Without a model: the one that was asked for, which passthrough needs nobody to repeat.
-                links.append(Route(provider, model or (None if provider.passthrough else route.model), "fallback"))
-        return links
+        named = for_model(route.provider.fallback, route.model or "", ())
+        links = [self._link(link, route.model, "fallback") for link in named]
+        return [link for link in links if link.provider.has_credential]
 
     def _by_tag(self, tag: Tag) -> Route:
         content = (tag.content or "").strip()
@@ -185,11 +224,23 @@ class RoutingTable:
                     )
         return self._pair(provider, model, content, "tag")
 
-    def _by_model(self, model: str) -> Route | None:
+    def _by_model(self, model: str, facts: Facts | None) -> Route | None:
         provider, comma, name = model.partition(",")
         if comma:
             return self._pair(provider, name, model, "model-pair")
-        return self._by_name(model, "model-name")
+        rule = self.rule_for(model, facts) if facts is not None else None
+        return self._by_name(model, "model-name") if rule is None else self._link(rule.route, model, "rule")
+
+    def rule_for(self, model: str, facts: Facts) -> RuleEntry | None:
+        """The first rule that a request fits."""
+        return next((rule for rule in self.rules if facts.fit(rule, model)), None)
+
+    def _link(self, link: str, asked_model: str | None, reason: Reason) -> Route:
+        """The route that "provider,model" or "provider" of the configuration means."""
+        name, _, model = (part.strip() for part in link.partition(","))
+        provider = self.providers[name]
+        # Without a model: the one that was asked for, which passthrough needs nobody to repeat.
+        return Route(provider, model or (None if provider.passthrough else asked_model), reason)
 
     def _pair(self, provider_name: str, model: str, found: str, reason: Reason) -> Route:
         provider_name, model = provider_name.strip(), without_suffix(model.strip())

@@ -1,12 +1,13 @@
 """Where a request goes: the tag rule as a table, the names of models and providers, and what is refused."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
-from ccr_asgi.config import Provider
+from ccr_asgi.config import Provider, RuleEntry
 from ccr_asgi.errors import RequestError
-from ccr_asgi.routing import Route, RoutingTable, Tag, find_tag, strip_tag, system_texts, without_suffix
+from ccr_asgi.routing import Facts, Route, RoutingTable, Tag, find_tag, strip_tag, system_texts, without_suffix
 
 TAG = "<CCR-SUBAGENT-MODEL>cerebras,gpt-oss-120b</CCR-SUBAGENT-MODEL>"
 SAID = "cerebras,gpt-oss-120b"
@@ -284,3 +285,62 @@ def test_of_a_long_list_the_first_models_are_shown() -> None:
     long = dataclasses.replace(CEREBRAS, models=tuple(f"m{number}" for number in range(20)))
     with pytest.raises(RequestError, match=r"cerebras \(m0, m1, .*m7, …\)\."):
         RoutingTable({"anthropic": ANTHROPIC, "cerebras": long}).resolve("nobody,m")
+
+
+# rules
+
+BIG = b'{"thinking": {"type": "adaptive"}, "tools": [{"name": "Bash"}, {"name": 7}, 8], "pad": "' + b"x" * 2048 + b'"}'
+
+
+@pytest.mark.parametrize(
+    ("rule", "fits"),
+    [
+        ({}, True),
+        ({"model": "claude-*"}, True),
+        ({"model": "claude-x"}, True),
+        ({"model": "gpt-*"}, False),
+        ({"agent_id": "*"}, True),
+        ({"agent_id": "a1*"}, True),
+        ({"agent_id": "b*"}, False),
+        ({"thinking": True}, True),
+        ({"thinking": False}, False),
+        ({"tool": "Ba*"}, True),
+        ({"tool": "Web*"}, False),
+        ({"min_body_kb": 2, "max_body_kb": 3}, True),
+        ({"min_body_kb": 3}, False),
+        ({"max_body_kb": 1}, False),
+        ({"model": "claude-*", "tool": "Web*"}, False),
+    ],
+)
+def test_a_rule_is_fitted_in_all_that_it_says(rule: dict[str, Any], fits: bool) -> None:
+    facts = Facts(agent_id="a1b2", body=BIG)
+    assert facts.fit(RuleEntry(route="anthropic", **rule), "claude-x[1m]") is fits
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"not JSON", b'{"thinking": 1, "tools": 2}'])
+def test_a_body_that_tells_nothing_fits_no_rule_about_it(body: bytes) -> None:
+    assert not Facts(body=body).fit(RuleEntry(route="anthropic", thinking=True), "m")
+    assert not Facts(body=body).fit(RuleEntry(route="anthropic", tool="*"), "m")
+    assert not Facts(body=body).fit(RuleEntry(route="anthropic", agent_id="*"), "m")
+
+
+def test_the_first_rule_counts_behind_tag_and_pair_and_before_a_model_s_name() -> None:
+    rules = (
+        RuleEntry(route="cerebras", model="never"),
+        RuleEntry(route="cerebras, by-rule ", model="*"),
+        RuleEntry(route="cerebras,too-late", model="*"),
+    )
+    table = RoutingTable(TABLE.providers, rules=rules)
+    facts = Facts()
+    by_rule = Route(TABLE.providers["cerebras"], "by-rule", "rule")
+    assert table.resolve("claude-x", None, facts) == by_rule
+    assert table.resolve("gpt-oss-120b", None, facts) == by_rule
+    assert table.resolve("cerebras,m", None, facts).reason == "model-pair"
+    assert table.resolve("claude-x", Tag(0, 0, "cerebras,m"), facts).reason == "tag"
+    assert table.resolve("claude-x").reason == "default"
+
+
+def test_a_rule_without_a_model_keeps_the_one_that_was_asked_for() -> None:
+    for provider, model in (("anthropic", None), ("cerebras", "claude-x")):
+        table = RoutingTable(TABLE.providers, rules=(RuleEntry(route=provider),))
+        assert table.resolve("claude-x", None, Facts()) == Route(TABLE.providers[provider], model, "rule")

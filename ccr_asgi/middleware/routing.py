@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ccr_asgi.asgi import Headers
+from ccr_asgi.asgi import Headers, header
 from ccr_asgi.errors import ERROR_TYPES, CcrError, UpstreamError
 from ccr_asgi.exchange import Exchange, is_messages_request, route_headers, with_exchange
-from ccr_asgi.routing import Route, RoutingTable
+from ccr_asgi.routing import Facts, Route, RoutingTable
 from ccr_asgi.usage.record import Attempt
 
 COVERED = frozenset({402, 408, 429})
@@ -67,14 +67,17 @@ class RoutingMiddleware:
         await with_exchange(self._route, scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
-        route = self.table.resolve(exchange.requested_model, exchange.tag)
+        facts = None
+        if self.table.rules and is_messages_request(scope):
+            facts = Facts(header(scope, b"x-claude-code-agent-id"), await exchange.body(receive))
+        route = self.table.resolve(exchange.requested_model, exchange.tag, facts)
         fallbacks = self.table.fallbacks(route) if is_messages_request(scope) else []
         if fallbacks:
             await _Walk(self.app, self._cooldowns, scope, send, exchange).along([route, *fallbacks], receive)
             return
         exchange.route = route
         exchange.attempts += 1
-        await self.app(scope, receive, send)
+        await self.app(scope, receive if facts is None else exchange.replay(facts.body), send)
 
 
 @dataclass(slots=True)

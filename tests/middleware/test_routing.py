@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from ccr_asgi.config import Provider
+from ccr_asgi.config import Provider, RuleEntry
 from ccr_asgi.exchange import SCOPE_KEY, Exchange
 from ccr_asgi.middleware.routing import RoutingMiddleware
+from ccr_asgi.middleware.tag_extraction import TagExtractionMiddleware
 from ccr_asgi.routing import Route, RoutingTable, Tag
 from tests.middleware.apps import Below, alone, passes_other_scopes_on
 from tests.support import asgi
@@ -60,3 +61,15 @@ async def test_what_leads_nowhere_is_a_400_and_nobody_is_asked() -> None:
 
 async def test_scopes_that_are_no_requests_pass() -> None:
     assert await passes_other_scopes_on(RoutingMiddleware, table=TABLE)
+
+
+async def test_rules_are_asked_with_the_request_s_own_facts_and_the_body_goes_on() -> None:
+    rules = (RuleEntry(route="cerebras,m", agent_id="a*", tool="Bash"),)
+    table = RoutingTable(TABLE.providers, rules=rules)
+    body = b'{"model": "claude-x", "tools": [{"name": "Bash"}]}'
+    for headers, reason in (([("x-claude-code-agent-id", "a1")], "rule"), ([], "default")):
+        below = Below()
+        app = alone(TagExtractionMiddleware, alone(RoutingMiddleware, below, table=table))
+        await asgi.request(app, "POST", "/v1/messages", headers=headers, body=body)
+        assert below.exchange.route is not None
+        assert (below.exchange.route.reason, below.bodies) == (reason, [body])
