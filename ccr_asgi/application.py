@@ -20,6 +20,7 @@ from ccr_asgi.middleware.guard import GuardMiddleware
 from ccr_asgi.middleware.routing import RoutingMiddleware
 from ccr_asgi.middleware.tag_extraction import TagExtractionMiddleware
 from ccr_asgi.middleware.usage_capture import UsageCaptureMiddleware
+from ccr_asgi.model_list import ModelList
 from ccr_asgi.pages import Pages
 from ccr_asgi.routing import Route, RoutingTable
 from ccr_asgi.runtime import Runtime
@@ -50,6 +51,7 @@ def build_stack(config: Config, runtime: Runtime) -> ASGIApp:
     app = TagExtractionMiddleware(app, project=config.usage.projects)
     app = ErrorMiddleware(app)
     app = UsageCaptureMiddleware(app, sink=runtime.record)
+    app = ModelList(app, providers=config.providers.values())
     app = Pages(app, store=runtime.store, config=config)
     return GuardMiddleware(
         app,

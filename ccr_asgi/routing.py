@@ -20,6 +20,8 @@ from ccr_asgi.wire.json_codec import loads
 Reason = Literal["default", "tag", "model-pair", "rule", "model-name", "fallback"]
 OnUnknown = Literal["refuse", "passthrough"]
 
+LISTED_PREFIX = "claude/"
+"""What stands before `provider,model` in our list of models: Claude Code offers only names that hold this word."""
 TAG_NAME = "CCR-SUBAGENT-MODEL"
 TAG_LINES = 10
 """A tag on a line of its own counts within this many lines of its text."""
@@ -225,7 +227,7 @@ class RoutingTable:
         return self._pair(provider, model, content, "tag")
 
     def _by_model(self, model: str, facts: Facts | None) -> Route | None:
-        provider, comma, name = model.partition(",")
+        provider, comma, name = model.removeprefix(LISTED_PREFIX).partition(",")
         if comma:
             return self._pair(provider, name, model, "model-pair")
         rule = self.rule_for(model, facts) if facts is not None else None

@@ -24,6 +24,10 @@ from ccr_asgi.exchange import new_request_id
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 KEY_HEADER = b"x-ccr-key"
 
+_ASK = [(b"www-authenticate", b'Basic realm="ccr-asgi"')]
+_CLOSE = [(b"connection", b"close")]
+"""What the server shall do when it has sent the answer (uvicorn and granian do)."""
+
 _HOST = re.compile(r"(\[[^]]*\]|[^:]*)(?::\d*)?")
 
 
@@ -69,8 +73,7 @@ class GuardMiddleware:
         try:
             self._check(scope)
         except CcrError as error:
-            ask = [(b"www-authenticate", b'Basic realm="ccr-asgi"')] if isinstance(error, _PasswordWanted) else []
-            await send_error(send, error, new_request_id(), extra=ask)
+            await send_error(send, error, new_request_id(), extra=_extra(error))
             return
         if header(scope, KEY_HEADER) is not None:
             scope = with_headers(scope, [pair for pair in scope["headers"] if pair[0] != KEY_HEADER])
@@ -82,6 +85,11 @@ class GuardMiddleware:
             await self.app(scope, _Counted(receive, self._max_body_bytes), responder.send)
         except RequestTooLarge as error:
             await responder.render(error)
+        else:
+            if not responder.started:
+                # A broken chunk looks like a client that left; granian would answer 500 in our place. Nobody reads
+                # this if the client did leave.
+                await responder.render(_Unframed("The request's body broke off."), _CLOSE)
 
     def _check(self, scope: Scope) -> None:
         check_framing(scope)
@@ -157,6 +165,10 @@ class _PasswordWanted(AuthenticationError):
     """A browser asks its user for the key when it sees this."""
 
 
+class _Unframed(RequestError):
+    """Where this request ends is not clear, so nothing that follows on its connection can be believed."""
+
+
 class _Counted:
     """A `receive` that ends with an error when more comes than was allowed."""
 
@@ -177,20 +189,30 @@ def check_framing(scope: Scope) -> None:
     """Refuse what two HTTP implementations could read differently (request smuggling, RFC 9112, section 6.3).
 
     Raises:
-        RequestError: Several Host, Content-Length or Transfer-Encoding fields, both of the latter, or a length that
+        _Unframed: Several Host, Content-Length or Transfer-Encoding fields, both of the latter, or a length that
             is not a number.
     """
     names = [name for name, _ in scope["headers"]]
     for name in (b"host", b"content-length", b"transfer-encoding"):
         if names.count(name) > 1:
-            raise RequestError(f"The request has several {str(name, 'ascii')} fields; exactly one is accepted.")
+            raise _Unframed(f"The request has several {str(name, 'ascii')} fields; exactly one is accepted.")
     length = header(scope, b"content-length")
     if length is None:
         return
     if b"transfer-encoding" in names:
-        raise RequestError("The request has both content-length and transfer-encoding; exactly one is accepted.")
+        raise _Unframed("The request has both content-length and transfer-encoding; exactly one is accepted.")
     if not (length.isascii() and length.isdigit()) or len(length) > 18:
-        raise RequestError(f"content-length is {length!r:.50}; it must be a number of bytes.")
+        raise _Unframed(f"content-length is {length!r:.50}; it must be a number of bytes.")
+
+
+def _extra(error: CcrError) -> list[tuple[bytes, bytes]]:
+    match error:
+        case _PasswordWanted():
+            return _ASK
+        case _Unframed():
+            return _CLOSE
+        case _:
+            return []
 
 
 def _too_large(limit_bytes: int) -> RequestTooLarge:

@@ -111,7 +111,7 @@ def test_a_request_arrives_as_it_was_sent(world: World, credential: tuple[str, s
 
 def test_nothing_is_added_to_a_request_but_host(world: World) -> None:
     with RawClient(world.url) as client:
-        client.request("GET", "/v1/models")
+        client.request("GET", "/v1/skills")
         client.request("POST", "/v1/files", [], b"x")
     get, post = world.anthropic.requests
     assert [name.lower() for name, _ in get.headers] == [b"host"]
@@ -128,8 +128,9 @@ def test_hop_by_hop_fields_stay_here(world: World) -> None:
         ("TE", "trailers"),
         ("x-ccr-key", "anything"),
     ]
+    world.anthropic.on("/v1/skills", Answer())
     with RawClient(world.url) as client:
-        assert client.request("GET", "/v1/models", [*hops, ("X-Kept", "1")]).status == 200
+        assert client.request("GET", "/v1/skills", [*hops, ("X-Kept", "1")]).status == 200
     (request,) = world.anthropic.requests
     assert fields(request) == [(b"x-kept", b"1")]
     assert request.header("connection") is None
