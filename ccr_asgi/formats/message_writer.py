@@ -16,7 +16,7 @@ The shapes are those of the anthropic SDK, `anthropic.types.RawMessageStreamEven
 from enum import Enum
 from typing import Any, Literal
 
-from ccr_asgi.errors import CcrError
+from ccr_asgi.errors import CcrError, ProviderError
 from ccr_asgi.formats.partial_json import parse_partial
 from ccr_asgi.wire.json_codec import dumps
 from ccr_asgi.wire.sse import encode
@@ -62,6 +62,10 @@ DELTAS: dict[str, dict[str, str]] = {
 """Block type to the deltas it takes, and the key that each carries its piece under. Other blocks come whole."""
 
 
+MAX_DOCUMENT_CHARS = 16 * 1024 * 1024
+"""More text than this is not folded into one document."""
+
+
 class IllegalEvent(Exception):
     """A converter wrote what the grammar does not allow: a defect of ours."""
 
@@ -87,6 +91,7 @@ class MessageWriter:
         self._pieces: dict[str, list[str]] = {}
         self._content: list[dict[str, Any]] = []
         self._blocks = 0
+        self._chars = 0
 
     @property
     def started(self) -> bool:
@@ -216,6 +221,9 @@ class MessageWriter:
             self._pieces[kind] = []
         else:
             self._pieces.setdefault(kind, []).append(piece)
+            self._chars += len(piece)
+            if self._chars > MAX_DOCUMENT_CHARS:
+                raise ProviderError(f"The answer is longer than {MAX_DOCUMENT_CHARS} characters; ask for a stream.")
         self._event("content_block_delta", {"index": self._blocks - 1, "delta": {"type": kind, key: piece}})
 
     def _event(self, name: str, fields: dict[str, Any]) -> None:

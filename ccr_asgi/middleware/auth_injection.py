@@ -15,7 +15,6 @@ from ccr_asgi.wire.decompress import decoder
 FORWARDED = frozenset(
     {
         b"accept",
-        b"accept-encoding",
         b"anthropic-beta",
         b"anthropic-version",
         b"content-length",
@@ -93,9 +92,9 @@ class AuthInjectionMiddleware:
 
 
 class _Blanked:
-    """Hands an answer on; of one that is an error, with our secrets blanked out, since an upstream may echo them.
+    """Hands an answer on with our secrets blanked out, since an upstream may echo them.
 
-    An error without them stays byte for byte as it is. A converted leg needs no such thing: it writes errors anew.
+    An answer without them stays byte for byte as it is. A converted leg needs no such thing: it writes answers anew.
     """
 
     def __init__(self, send: Send, own: Headers, exchange: Exchange) -> None:
@@ -105,12 +104,18 @@ class _Blanked:
         self._secrets = [value for value in values if len(value) >= SECRET_BYTES]
         self._start: Message | None = None
         self._body = bytearray()
+        self._held = b""
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] >= 400:
-            self._start = message
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [(name, self._blanked(value)) for name, value in message["headers"]]}
+            if message["status"] >= 400:
+                self._start = message
+            else:
+                await self._send(message)
         elif self._start is None:
-            await self._send(message)
+            more = message.get("more_body", False)
+            await self._send({**message, "body": self._blanked_part(message.get("body", b""), more=more)})
         elif not self._exchange.answered:
             self._body += message.get("body", b"")
             if not message.get("more_body", False) or len(self._body) > ERROR_BYTES:
@@ -118,7 +123,7 @@ class _Blanked:
                 await self._send_error(self._start, bytes(self._body[:ERROR_BYTES]))
 
     async def _send_error(self, start: Message, body: bytes) -> None:
-        headers: Headers = [(name, self._blanked(value)) for name, value in start["headers"]]
+        headers: Headers = start["headers"]
         plain = _decoded(headers, body)
         if (blanked := self._blanked(plain)) != plain or len(self._body) > ERROR_BYTES:
             headers = with_body_length([pair for pair in headers if pair[0] != b"content-encoding"], blanked)
@@ -130,6 +135,22 @@ class _Blanked:
         for secret in self._secrets:
             data = data.replace(secret, b"***")
         return data
+
+    def _blanked_part(self, part: bytes, *, more: bool) -> bytes:
+        """A part of a body; what may be the beginning of a secret is held back until the rest has come."""
+        part = self._held + part
+        for secret in self._secrets:
+            part = part.replace(secret, b"*" * len(secret))  # as long as it was, for its length has been told already
+        held = self._beginning(part) if more else 0
+        self._held = part[len(part) - held :]
+        return part[: len(part) - held]
+
+    def _beginning(self, part: bytes) -> int:
+        """How many bytes at the end of `part` may be the beginning of a secret."""
+        lengths = (
+            length for secret in self._secrets for length in range(1, len(secret)) if part.endswith(secret[:length])
+        )
+        return max(lengths, default=0)
 
 
 async def _unless_client_leaves(asking: Coroutine[Any, Any, Headers], exchange: Exchange) -> Headers:

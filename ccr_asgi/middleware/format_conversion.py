@@ -1,5 +1,6 @@
 """Anthropic's wire format outside, the provider's inside."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable
@@ -133,14 +134,33 @@ class _Answer:
         elif self._machine is None:
             await self._ping()
         elif not self._exchange.answered:
-            out = self._read(self._machine, message.get("body", b""), more=message.get("more_body", False))
-            if out or self._machine.finished:
-                self._exchange.error = self._machine.failure
-                if self._machine.failure is not None:
-                    self.keep_usage()
-                await self._emit(out, last=self._machine.finished)
-            else:
-                await self._ping()
+            await self._convert(self._machine, message.get("body", b""), more=message.get("more_body", False))
+
+    async def _convert(self, machine: StreamMachine, chunk: bytes, *, more: bool) -> None:
+        """Convert a chunk piece by piece, since a small one may unfold into gigabytes: its reader sets the pace."""
+        assert self._decoder is not None
+        said = False
+        for place, piece in enumerate(self._decoder.feed(chunk) if chunk else ()):
+            if place:
+                await asyncio.sleep(0)  # a `send` that need not wait lets nobody else run
+            said = await self._say(machine, machine.feed(piece)) or said
+            if self._exchange.answered:
+                return
+        if not more:
+            self._decoder.close()
+            said = await self._say(machine, machine.close()) or said
+        if not said:
+            await self._ping()
+
+    async def _say(self, machine: StreamMachine, out: bytes) -> bool:
+        if machine.finished:
+            out += machine.close()
+        if out or machine.finished:
+            self._exchange.error = machine.failure
+            if machine.failure is not None:
+                self.keep_usage()
+            await self._emit(out, last=machine.finished)
+        return bool(out)
 
     async def fail(self, error: CcrError) -> None:
         """End a stream that has begun with `event: error`."""
@@ -160,13 +180,6 @@ class _Answer:
         """Note what has come of an answer whose end, with its usage, the client will not see."""
         if self._machine is not None:
             self._exchange.usage_extra.unsent = self._machine.usage_so_far()
-
-    def _read(self, machine: StreamMachine, chunk: bytes, *, more: bool) -> bytes:
-        assert self._decoder is not None
-        out = b"".join([machine.feed(piece) for piece in self._decoder.feed(chunk)]) if chunk else b""
-        if not more:
-            self._decoder.close()
-        return out + machine.close() if machine.finished or not more else out
 
     async def _ping(self) -> None:
         """Keep the client waiting for a silent provider; a held-back 200 goes out at last when that takes long."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccr_asgi.errors import ProviderError
+from ccr_asgi.formats import message_writer
 from ccr_asgi.formats.message_writer import DELTAS, TRANSITIONS, IllegalEvent, MessageWriter, State
 from tests.support.anthropic_stream import check_stream, plain_message, read_events, sdk_message
 
@@ -76,6 +77,22 @@ def test_the_events_are_those_of_the_api() -> None:
         "message_delta",
         "message_stop",
     ]
+
+
+def test_a_message_begins_with_nothing_said_and_nothing_counted() -> None:
+    made = writer()
+    made.text("Hi")
+    started = read_events(made.take())[0]
+    assert started["message"] == {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 0, "output_tokens": 0},
+    }
 
 
 def test_the_end_says_why_and_how_much() -> None:
@@ -239,11 +256,14 @@ def test_nothing_follows_the_end(ended: Step, late: Step, streamed: bool) -> Non
     assert bool(out) is True or not streamed
 
 
-@pytest.mark.parametrize("opened", [lambda w: None, lambda w: w.text("a"), lambda w: w.thinking("a")])
-def test_input_belongs_to_a_call(opened: Step) -> None:
+@pytest.mark.parametrize(
+    ("opened", "place"),
+    [(lambda w: None, "no block"), (lambda w: w.text("a"), "text"), (lambda w: w.thinking("a"), "thinking")],
+)
+def test_input_belongs_to_a_call(opened: Step, place: str) -> None:
     made = writer()
     opened(made)
-    with pytest.raises(IllegalEvent, match="input_json_delta"):
+    with pytest.raises(IllegalEvent, match=f"^a input_json_delta in {place}$"):
         made.tool_input("{}")
 
 
@@ -299,3 +319,16 @@ def test_any_order_of_steps_is_legal_and_says_the_same_both_ways(order: list[int
 
     own = [call, call_with_input]
     both(*(STEPS[n] if n < len(STEPS) else own[n - len(STEPS)](place) for place, n in enumerate(order)))
+
+
+def test_a_document_without_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(message_writer, "MAX_DOCUMENT_CHARS", 10)
+    for streamed in (True, False):
+        made = MessageWriter(message_id="msg_1", model="m", streamed=streamed)
+        made.text("12345")
+        made.thinking("67890")
+        if streamed:
+            made.thinking("a stream may go on for ever")
+        else:
+            with pytest.raises(ProviderError, match="longer than 10 characters"):
+                made.thinking("1")

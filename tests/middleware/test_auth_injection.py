@@ -33,7 +33,7 @@ CLIENT: Headers = [
     (b"content-length", b"3"),
     (b"user-agent", b"claude-cli/2.1"),
 ]
-KEPT = [b"host", b"accept", b"accept-encoding", b"anthropic-beta", b"anthropic-version", b"content-type"]
+KEPT = [b"host", b"accept", b"anthropic-beta", b"anthropic-version", b"content-type"]
 KEPT += [b"content-length", b"user-agent"]
 REFUSED = UpstreamError("no", upstream_status=401)
 
@@ -294,3 +294,19 @@ async def test_an_endless_error_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     app = alone(AuthInjectionMiddleware, echoing(500, [], body), credentials=StaticKey(KEY, kind="anthropic"))
     response = await asgi.request(app, "POST", "/v1/messages", headers=CLIENT, body=b"abc")
     assert (response.body, response.header("content-length")) == (b"x" * 30, b"30")
+
+
+@pytest.mark.parametrize("cut", range(1, 30, 3))
+async def test_an_answer_that_echoes_the_key_is_blanked_wherever_it_is_cut(cut: int) -> None:
+    body = b"event: x " + KEY.encode() + b" and " + KEY.encode()[:5]
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        head = [(b"x-echo", KEY.encode()), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": body[:cut], "more_body": True})
+        await send({"type": "http.response.body", "body": body[cut:], "more_body": False})
+
+    app = alone(AuthInjectionMiddleware, answer, credentials=StaticKey(KEY, kind="anthropic"))
+    response = await asgi.request(app, "POST", "/v1/messages", body=b"{}")
+    assert response.body == body.replace(KEY.encode(), b"*" * len(KEY))
+    assert response.headers == [(b"x-echo", b"***"), (b"content-length", b"%d" % len(body))]
