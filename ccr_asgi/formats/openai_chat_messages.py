@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ccr_asgi.formats.conversation import Turn
-from ccr_asgi.formats.parts import ERROR_PREFIX, File, Image, Part, Result, Text
+from ccr_asgi.formats.parts import ERROR_PREFIX, Image, Part, Result, Text
 from ccr_asgi.formats.system_prompt import join_texts
 
 Message = dict[str, Any]
@@ -69,10 +69,8 @@ def _content(parts: list[Part]) -> str | list[dict[str, Any]]:
 
 
 def _part(part: Part) -> dict[str, Any]:
-    match part:
-        case Text(text):
-            return {"type": "text", "text": text}
-        case Image(url):
-            return {"type": "image_url", "image_url": {"url": url}}
-        case File(filename, url):
-            return {"type": "file", "file": {"filename": filename, "file_data": url}}
+    if isinstance(part, Text):
+        return {"type": "text", "text": part.text}
+    if isinstance(part, Image):
+        return {"type": "image_url", "image_url": {"url": part.url}}
+    return {"type": "file", "file": {"filename": part.filename, "file_data": part.url}}

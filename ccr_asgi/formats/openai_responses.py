@@ -47,6 +47,7 @@ class Lanes:
     def remember(self, provider: Provider, model: str, lane: Lane) -> None:
         """The provider has answered on this lane."""
         self._known[provider.base_url, model] = lane
+        self._known.move_to_end((provider.base_url, model))
         if len(self._known) > MAX_REMEMBERED:
             self._known.popitem(last=False)
 

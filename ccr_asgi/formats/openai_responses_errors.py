@@ -79,9 +79,10 @@ class Refusals:
             return _like(error, status=403, should_retry=False)
         if error.code in _NOT_MENDED_BY_RETRY:
             return _like(error, should_retry=False)
-        if "missing scopes" in error.message.lower():
+        words = error.message.lower()
+        if "missing scopes" in words:
             error = _like(error, status=401, should_retry=False)
-        if "at capacity" in error.message:
+        if "at capacity" in words:
             return _like(error, status=529)
         if error.status == 401 and self._login:
             return _like(error, message=f"{error.message} {LOGIN_HINT}", should_retry=False)

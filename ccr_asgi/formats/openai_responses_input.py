@@ -9,7 +9,7 @@ from typing import Any
 
 from ccr_asgi.formats.conversation import Call, Thinking, Turn
 from ccr_asgi.formats.openai_reasoning import encrypted_content_of
-from ccr_asgi.formats.parts import File, Image, Part, Result, Text
+from ccr_asgi.formats.parts import Image, Part, Result, Text
 
 Item = dict[str, Any]
 
@@ -37,8 +37,7 @@ def input_part(part: Part) -> dict[str, Any]:
             return {"type": "input_text", "text": text}
         case Image(url):
             return {"type": "input_image", "image_url": url}
-        case File(filename, url):
-            return {"type": "input_file", "filename": filename, "file_data": url}
+    return {"type": "input_file", "filename": part.filename, "file_data": part.url}
 
 
 def _assistant_items(turn: Turn) -> Iterator[Item]:

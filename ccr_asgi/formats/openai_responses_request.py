@@ -121,7 +121,8 @@ class ResponsesRequest:
 
     def _lite(self, items: list[Item]) -> dict[str, Any]:
         head: list[Item] = []
-        if self.functions:
+        # There is no other way here to say that none may be called.
+        if self.functions and (self.choice is None or self.choice.kind != "none"):
             head.append({"type": "additional_tools", "role": "developer", "tools": self.functions})
         head.append(message("developer", [{"type": "input_text", "text": self.instructions or DEFAULT_INSTRUCTIONS}]))
         return {

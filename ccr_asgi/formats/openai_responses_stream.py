@@ -19,7 +19,8 @@ from ccr_asgi.formats.answer_machine import (
     string,
 )
 from ccr_asgi.formats.message_writer import StopReason
-from ccr_asgi.formats.openai_responses_output import Key, Output
+from ccr_asgi.formats.openai_responses_items import Places
+from ccr_asgi.formats.openai_responses_output import Output
 from ccr_asgi.formats.tool_arguments import arguments_text
 from ccr_asgi.formats.tool_names import AnswerCallIds
 from ccr_asgi.wire.sse import ServerSentEvent
@@ -50,29 +51,31 @@ class ResponsesStream(AnswerMachine):
             complain=self._complain,
             said=self._said.add,
         )
-        output = self._output
+        self._places = Places()
+        output, place = self._output, self._places.of
         self._events: Mapping[str, Callable[[Event], None]] = {
-            "response.output_item.added": lambda e: output.begin(_key(e), mapping(e, "item")),
-            "response.output_text.delta": lambda e: output.text(_key(e), string(e.get("delta"))),
+            "response.output_item.added": lambda e: output.begin(place(e), mapping(e, "item")),
+            "response.output_text.delta": lambda e: output.text(place(e), string(e.get("delta"))),
             "response.output_text.annotation.added": lambda e: output.cite(mapping(e, "annotation")),
-            "response.refusal.delta": lambda e: output.text(_key(e), string(e.get("delta"))),
+            "response.refusal.delta": lambda e: output.text(place(e), string(e.get("delta"))),
+            "response.reasoning_summary_part.added": lambda e: output.begin_part(place(e)),
             "response.reasoning_summary_text.delta": lambda e: output.reasoning(
-                _key(e), ("summary", e.get("summary_index")), string(e.get("delta"))
+                place(e), ("summary", e.get("summary_index")), string(e.get("delta"))
             ),
             "response.reasoning_text.delta": lambda e: output.reasoning(
-                _key(e), ("text", e.get("content_index")), string(e.get("delta"))
+                place(e), ("text", e.get("content_index")), string(e.get("delta"))
             ),
             "response.function_call_arguments.delta": lambda e: output.arguments(
-                _key(e), arguments_text(e.get("delta"))
+                place(e), arguments_text(e.get("delta"))
             ),
             "response.function_call_arguments.done": lambda e: output.arguments_done(
-                _key(e), arguments_text(e.get("arguments"))
+                place(e), arguments_text(e.get("arguments"))
             ),
-            "response.output_item.done": lambda e: output.done(_key(e), mapping(e, "item")),
+            "response.output_item.done": lambda e: output.done(place(e), mapping(e, "item")),
             "keepalive": lambda e: self._keep_alive(),
-            "response.completed": lambda e: self._completed(mapping(e, "response")),
-            "response.done": lambda e: self._completed(mapping(e, "response")),
-            "response.incomplete": lambda e: self._incomplete(mapping(e, "response")),
+            "response.completed": lambda e: self._ended_as(mapping(e, "response"), "completed"),
+            "response.done": lambda e: self._ended_as(mapping(e, "response"), "completed"),
+            "response.incomplete": lambda e: self._ended_as(mapping(e, "response"), "incomplete"),
             "response.failed": lambda e: self._failed(mapping(e, "response")),
             "error": self._error,
         }
@@ -84,20 +87,18 @@ class ResponsesStream(AnswerMachine):
                 raise self._refusal(event.data.decode("utf-8", "replace"))
             return data is not None or event.data.strip() == b"[DONE]"
         kind = string(data.get("type")) or event.name.decode("utf-8", "replace")
+        if kind == "message" and (data.get("error") or data.get("detail")):  # neither a type nor a name
+            kind = "error"
         self._note_model(mapping(data, "response"))
         if (read := self._events.get(kind)) is not None:
             read(data)
         return True
 
     def _whole(self, answer: Event) -> None:
-        status = answer.get("status")
         self._note_model(answer)
-        if answer.get("error") or status == "failed" or not isinstance(answer.get("output"), list):
-            raise self._refusal(answer)
-        if status == "incomplete":
-            self._incomplete(answer)
-        else:
-            self._completed(answer)
+        if answer.get("error") or not isinstance(answer.get("output"), list):
+            raise self._refusal(_reason(answer))
+        self._ended_as(answer, "completed")
 
     def _finish(self) -> None:
         raise UpstreamCut(f"{self._provider}: the answer ({self._kind_of_content}) ended before it was complete.")
@@ -126,6 +127,14 @@ class ResponsesStream(AnswerMachine):
 
     # --- the end
 
+    def _ended_as(self, response: Event, kind: str) -> None:
+        """Take the finished response. Its own status, if it tells one, says how it ended."""
+        status = string(response.get("status")) or kind
+        end = {"completed": self._completed, "incomplete": self._incomplete, "failed": self._failed}.get(status)
+        if end is None:
+            raise UpstreamCut(f"{self._provider}: the answer ({status:.50}) ended before it was complete.")
+        end(response)
+
     def _completed(self, response: Event) -> None:
         self._take_rest(response)
         self._output.end(cut_off=False)
@@ -139,7 +148,7 @@ class ResponsesStream(AnswerMachine):
 
     def _failed(self, response: Event) -> None:
         self._usage = mapping(response, "usage") or self._usage
-        raise self._refusal(mapping(response, "error") or response)
+        raise self._refusal(_reason(response))
 
     def _error(self, event: Event) -> None:
         raise self._refusal(event)
@@ -147,8 +156,8 @@ class ResponsesStream(AnswerMachine):
     def _take_rest(self, response: Event) -> None:
         """Take usage, and such output as no event has told of."""
         self._usage = mapping(response, "usage") or self._usage
-        for place, item in enumerate(objects(response, "output")):
-            self._output.done(place, item)
+        items = enumerate(objects(response, "output"))
+        self._output.rest((self._places.known(item, otherwise=place), item) for place, item in items)
 
     def _complain(self, tool: str) -> ProviderError:
         if not tool:
@@ -156,7 +165,6 @@ class ResponsesStream(AnswerMachine):
         return ProviderError(f"{self._provider}: the arguments of the call to {tool!r:.100} are not a JSON object.")
 
 
-def _key(event: Event) -> Key:
-    """What tells the items of an answer apart."""
-    index = event.get("output_index")
-    return index if isinstance(index, int) else string(event.get("item_id") or mapping(event, "item").get("id"))
+def _reason(response: Event) -> Event:
+    """What a response says of its failure. It also repeats the request, whose words are not to be taken for that."""
+    return {key: response[key] for key in ("error", "code", "message", "detail", "status") if key in response}

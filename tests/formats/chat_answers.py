@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from ccr_asgi.errors import CcrError
 from ccr_asgi.formats.answer_machine import AnswerContext
 from ccr_asgi.formats.base import UsageExtra
 from ccr_asgi.formats.openai_chat_stream import ChatStream
-from tests.support.anthropic_stream import check_stream, plain_message, sdk_message
+from tests.formats.golden import Result, read, run
+
+__all__ = ["INPUT_TOKENS", "Result", "answer", "call", "chunk", "machine", "read", "run", "sse"]
 
 INPUT_TOKENS = 1000
 """What the machine is told when it asks for an estimate."""
@@ -36,46 +36,6 @@ def machine(
             secrets=tuple(secrets),
         )
     )
-
-
-@dataclass
-class Result:
-    """How an answer ended: a message, or an error, which was raised or came after some content."""
-
-    message: dict[str, Any] | None = None
-    error: CcrError | None = None
-    content: list[dict[str, Any]] = field(default_factory=list)
-
-
-def run(chat: ChatStream, chunks: Iterable[bytes], *, streamed: bool) -> Result:
-    """Feed the chunks, close, and read what came out as a client would; the output is checked on the way."""
-    out = b""
-    try:
-        for chunk in chunks:
-            piece = chat.feed(chunk)
-            assert streamed or not piece or chat.finished, "a document in pieces"
-            out += piece
-        out += chat.close()
-    except CcrError as error:
-        assert not out
-        assert chat.failure is None
-        return Result(error=error)
-    return read(chat, out, streamed=streamed)
-
-
-def read(chat: ChatStream, out: bytes, *, streamed: bool) -> Result:
-    """What a client makes of the whole output of a machine that has ended."""
-    assert chat.finished
-    assert chat.feed(b"data: {}\n\n") + chat.close() + chat.idle() == b""
-    if not streamed:
-        return Result(message=plain_message(json.loads(out)))
-    events = check_stream(out)
-    message = sdk_message(out, broken_input=chat.failure is not None)
-    if chat.failure is not None:
-        assert events[-1]["error"] == {"type": chat.failure.error_type, "message": chat.failure.message}
-        return Result(error=chat.failure, content=message["content"] if message else [])
-    assert events[-1] == {"type": "message_stop"}
-    return Result(message=message)
 
 
 def chunk(delta: object = None, finish: str | None = None, **fields: Any) -> dict[str, Any]:

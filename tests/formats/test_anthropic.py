@@ -39,6 +39,7 @@ SYSTEMS: dict[str, tuple[Any, Any, Any]] = {
     "none": (None, None, None),
     "a string": ("You help.", "You help.", "You help."),
     "an empty string": ("", "", ""),
+    "a blank string": (" ", " ", " "),
     "no blocks": ([], [], []),
     "a tag in a string": (f"{TAG}\nYou help.", "You help.", "You help."),
     "a tag in a block": (
@@ -65,7 +66,7 @@ def test_the_system_prompt(system: Any, expected: Any, expected_own_key: Any) ->
     assert rewritten(body(system=system), own_key=True)["system"] == expected_own_key
 
 
-@pytest.mark.parametrize("system", [TAG, f"\n{TAG}\n", [text(TAG)], [text(TAG), text(f"{TAG}\n ")]])
+@pytest.mark.parametrize("system", [TAG, f"\n{TAG}\n", f"{TAG}\u3000", [text(TAG)], [text(TAG), text(f"{TAG}\n ")]])
 def test_an_emptied_system_prompt_is_left_out(system: Any) -> None:
     assert "system" not in rewritten(body(system=system))
 

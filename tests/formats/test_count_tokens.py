@@ -61,6 +61,55 @@ def test_nothing_is_no_token() -> None:
     assert estimate_tokens("") == 0
 
 
+@pytest.mark.parametrize(
+    ("sample", "tokens"),
+    [
+        ("hello", 1),
+        ("hello World", 2),
+        ("a" * 9, 1),
+        ("a" * 10, 2),
+        ("ABCD", 1),
+        ("ABCDE", 2),
+        ("123", 1),
+        ("1234", 2),
+        ("();\n", 1),
+        ("();{", 2),
+        ("\n\n", 2),
+        ("a    b", 3),
+        ("éàè", 1),
+        ("α" * 24, 10),
+        ("α" * 25, 10),
+        ("ж" * 34, 10),
+        ("ש" * 20, 10),
+        ("ع" * 25, 10),
+        ("क" * 25, 10),
+        ("ก" * 20, 10),
+        ("あ" * 16, 10),
+        ("港" * 122, 100),
+        ("한" * 15, 10),
+        ("🎉" * 10, 10),
+        ("hello " + "港" * 122 + "🎉", 102),
+        ("\0" * 99, 0),
+    ],
+)
+def test_each_script_has_its_rate(sample: str, tokens: int) -> None:
+    assert estimate_tokens(sample) == tokens
+
+
+def test_a_text_of_the_sampled_length_is_still_read_whole() -> None:
+    words = "abcde " * 11_000  # the parts of a longer text cut words in two, which then count twice
+    assert estimate_tokens(words[:65_536]) == 10_923
+    assert estimate_tokens(words[:65_537]) > 10_930
+
+
+@pytest.mark.parametrize("part", range(32))
+def test_thirty_two_evenly_spaced_parts_are_read(part: int) -> None:
+    chars, part_chars = 3 * 65_536, 2_048
+    start = round(part * (chars - part_chars) / 31)
+    marked = "\0" * start + "港" * part_chars + "\0" * (chars - start - part_chars)
+    assert estimate_tokens(marked) == 3 * 1_679
+
+
 @settings(deadline=None)
 @given(st.text(st.characters(), max_size=50))
 def test_any_text_has_an_estimate(sample: str) -> None:
@@ -72,6 +121,20 @@ def counted(*messages: dict[str, Any], **fields: Any) -> int:
 
 
 PLAIN = counted(user("hi"))
+
+
+def test_a_message_a_tool_and_what_cannot_be_read_count_exactly() -> None:
+    assert PLAIN == 2 * 4 + 1
+    assert counted(user("hi"), user("hi")) == 3 * 4 + 3
+    schema = estimate_tokens(json.dumps(tool("T")["input_schema"], separators=(",", ":")))
+    for name in ("A", "T"):
+        assert counted(user("hi"), tools=[tool(name)]) == PLAIN + 10 + 3 + schema
+    assert counted(user("hi", image())) == PLAIN + 1_200
+    for kind in ("base64", "url", "file"):
+        assert counted(user("hi", {"type": "document", "source": {"type": kind, "data": PROSE}})) == PLAIN + 3_000
+    assert counted(assistant("hi", use("1", "T"))) == PLAIN + 3
+    assert counted(assistant("hi", {"type": "tool_use"})) == PLAIN + 1
+    assert count_request({"messages": [], "tools": [{"name": "T"}, {"name": "A"}]}) == 4 + 2 * 10 + 6
 
 
 def test_every_text_counts() -> None:
@@ -112,7 +175,7 @@ def test_images_and_documents_are_constants() -> None:
 def test_what_is_left_out_is_not_counted() -> None:
     thought = {"type": "thinking", "thinking": PROSE, "signature": "s"}
     found = {"type": "web_search_tool_result", "tool_use_id": "1", "content": [text(PROSE)]}
-    assert counted(assistant("hi", thought, found)) <= PLAIN + 2
+    assert counted(assistant("hi", thought, found)) == PLAIN
     assert counted(user("hi"), tools=[tool("DeferredToolPlaceholder", description=PROSE)]) == PLAIN
     assert counted(user("hi"), system=[text(f"x-anthropic-billing-header: {PROSE}")]) == PLAIN
 
@@ -151,3 +214,15 @@ def test_a_tally_is_close_to_the_estimate_of_the_whole_and_keeps_little_of_it() 
     assert tally.chars == len(text)
     assert tally.tokens == pytest.approx(estimate_tokens(text), rel=0.02)
     assert sum(map(len, tally._pieces)) <= SAMPLED_ABOVE_CHARS
+
+
+def test_a_tally_counts_on_after_it_let_go_of_its_pieces() -> None:
+    tally = TokenTally()
+    assert (tally.chars, tally.tokens) == (0, 0)
+    for again in range(1, 4):
+        tally.add("hello ")
+        tally.add("\0" * 65_530)
+        assert tally._pieces
+        tally.add("\0")
+        assert tally._pieces == []
+        assert (tally.chars, tally.tokens) == (again * 65_537, again)

@@ -332,3 +332,10 @@ def test_a_document_without_bound_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         else:
             with pytest.raises(ProviderError, match="longer than 10 characters"):
                 made.thinking("1")
+
+
+def test_a_document_may_have_sixteen_mi_characters() -> None:
+    made = writer(streamed=False)
+    made.text("x" * 16_777_216)
+    with pytest.raises(ProviderError, match=r"^The answer is longer than 16777216 characters; ask for a stream\.$"):
+        made.text("x")

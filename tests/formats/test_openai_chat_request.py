@@ -97,6 +97,7 @@ FIELDS: dict[str, tuple[dict[str, Any], Quirks | None, dict[str, Any]]] = {
     "temperature 0": ({"temperature": 0}, None, {"temperature": 0}),
     "temperature and top_p": ({"temperature": 0.5, "top_p": 1}, None, {"temperature": 0.5, "top_p": 1}),
     "max_tokens": ({"max_tokens": 64_000}, None, {"max_completion_tokens": 64_000}),
+    "one of max_tokens": ({"max_tokens": 1}, None, {"max_completion_tokens": 1}),
     "max_tokens under the cap": ({"max_tokens": 5}, Quirks(max_tokens_cap=10), {"max_completion_tokens": 5}),
     "max_tokens over the cap": ({"max_tokens": 50}, Quirks(max_tokens_cap=10), {"max_completion_tokens": 10}),
     "max_tokens by its old name": ({"max_tokens": 5}, Quirks(max_tokens_field="max_tokens"), {"max_tokens": 5}),
@@ -144,10 +145,19 @@ def test_cerebras_gets_no_property_that_it_does_not_know(model: str) -> None:
         assert found.keys() == expected
 
 
-def test_stop_sequences_beyond_four_are_cut_and_said() -> None:
-    found = converted(stop_sequences=["a", "b", "c", "d", "e", "f"])
-    assert found.body["stop"] == ["a", "b", "c", "d"]
-    assert found.notes == ("stop sequences left out: 2",)
+@pytest.mark.parametrize(
+    ("given", "notes"),
+    [
+        ("abc", ()),
+        ("abcd", ()),
+        ("abcde", ("stop sequences left out: 1",)),
+        ("abcdefghi", ("stop sequences left out: 5",)),
+    ],
+)
+def test_stop_sequences_beyond_four_are_cut_and_said(given: str, notes: tuple[str, ...]) -> None:
+    found = converted(stop_sequences=list(given))
+    assert found.body["stop"] == list(given[:4])
+    assert found.notes == notes
 
 
 def test_the_client_s_body_is_not_changed() -> None:

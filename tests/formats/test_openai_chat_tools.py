@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from ccr_asgi.formats.tools import Choice, RequestTools
 from ccr_asgi.quirks import Quirks
 from tests.formats.requests import assistant, body, converted, refusal, result, sent, tool, use, user
 
@@ -87,6 +88,24 @@ def test_parallel_tool_calls(disable: bool, known: bool, expected: bool | None) 
     assert found.get("parallel_tool_calls") is expected
 
 
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"type": "auto"}, Choice("auto", None, True)),
+        ({"type": "any", "disable_parallel_tool_use": True}, Choice("any", None, False)),
+        ({"type": "none", "disable_parallel_tool_use": False}, Choice("none", None, True)),
+        ({"type": "tool", "name": "T"}, Choice("tool", "T", True)),
+        ({"type": "tool", "name": "web_search"}, Choice("tool", None, True)),
+    ],
+)
+def test_what_a_choice_demands(choice: dict[str, Any], expected: Choice) -> None:
+    assert RequestTools({"tools": [tool("T"), SEARCH]}).choice({"tool_choice": choice}) == expected
+
+
+def test_by_default_the_model_chooses() -> None:
+    assert Choice() == Choice("auto", None, True)
+
+
 def test_a_long_name_is_the_same_everywhere_and_mapped_back() -> None:
     found = converted(
         assistant(use("1", LONG)),
@@ -142,6 +161,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown choice": (
         {"tools": [tool("A"), tool("B")], "tool_choice": {"type": "tool", "name": "C"}},
         "tool_choice.name: found the string 'C'; accepted: the name of one of `tools`: A, B.",
+    ),
+    "an unknown choice beside a server tool": (
+        {"tools": [SEARCH], "tool_choice": {"type": "tool", "name": "a"}},
+        "tool_choice.name: found the string 'a'; accepted: the name of one of `tools`: there are none.",
+    ),
+    "another unknown choice beside a server tool": (
+        {"tools": [SEARCH], "tool_choice": {"type": "tool", "name": "x"}},
+        "tool_choice.name: found the string 'x'; accepted: the name of one of `tools`: there are none.",
+    ),
+    "an unknown choice among many": (
+        {"tools": [tool(name) for name in "IHGFEDCBA"], "tool_choice": {"type": "tool", "name": "a"}},
+        "tool_choice.name: found the string 'a'; accepted: the name of one of `tools`: A, B, C, D, E, F, G, H.",
     ),
     "a choice of none": (
         {"tool_choice": {"type": "tool", "name": "C"}},

@@ -57,6 +57,8 @@ def said(text: object) -> dict[str, Any]:
         (520, 502, "api_error", None),
         (529, 529, "overloaded_error", None),
         (301, 502, "api_error", None),
+        (399, 502, "api_error", None),
+        (599, 502, "api_error", None),
         (100, 502, "api_error", None),
     ],
 )
@@ -69,6 +71,7 @@ def test_a_status_becomes_anthropic_s(status: int, shown: int, error_type: str, 
 @pytest.mark.parametrize("words", ["insufficient_quota", "You exceeded your current quota, please check your plan"])
 def test_a_quota_that_is_used_up_is_not_worth_a_retry(words: str) -> None:
     assert refused(429, said(words)).should_retry is False
+    assert [refused(status, said(words)).should_retry for status in (400, 404, 503, 529)] == [None] * 4
 
 
 # The words
@@ -83,6 +86,7 @@ def test_a_quota_that_is_used_up_is_not_worth_a_retry(words: str) -> None:
         {"message": "no", "type": "invalid_request_error"},
         {"detail": "no"},
         {"detail": [{"loc": ["body"], "msg": "no", "type": "missing"}]},
+        {"detail": [{"msg": "no"}, {"msg": "neither"}, {"msg": "nor"}]},
         [{"error": {"code": 400, "message": "no"}}],
         {"error": {"code": 5}, "message": "no"},
         {"error": {"message": " "}, "detail": "no"},
@@ -120,6 +124,14 @@ def test_without_words_the_status_is_told_and_never_html(body: bytes) -> None:
     assert refused(502, body).message == "acme: The provider answered with status 502."
 
 
+@pytest.mark.parametrize(("depth", "found"), [(1, True), (7, True), (8, True), (9, False)])
+def test_words_are_sought_eight_objects_deep(depth: int, found: bool) -> None:
+    body: object = "no"
+    for _ in range(depth):
+        body = {"error": body}
+    assert (refused(502, body).message == "acme: no") is found
+
+
 @pytest.mark.parametrize("status", [404, 405])
 def test_a_place_that_is_not_there_asks_about_the_url(status: int) -> None:
     said_nothing = refused(status, b"")
@@ -135,6 +147,9 @@ def test_too_long_a_context_without_numbers_gets_an_estimate() -> None:
 def test_the_provider_s_own_code_is_kept() -> None:
     assert refused(400, {"error": {"message": "m", "code": "c", "type": "t"}}).code == "c"
     assert refused(400, {"error": {"message": "m", "code": None, "type": "t"}}).code == "t"
+    assert refused(400, {"error": {"message": "m", "code": 5, "type": "t"}}).code == "t"
+    assert refused(400, {"error": {"message": "m", "code": "", "type": "t"}}).code == "t"
+    assert refused(400, {"error": {"message": "m", "code": 5, "type": ""}}).code is None
     assert refused(400, {"detail": "m"}).code is None
 
 
@@ -239,6 +254,13 @@ def test_no_text_lets_a_secret_through(text: str, secret: str) -> None:
         ("too many tokens: 9000 of 8000", "9000 tokens > 8000 maximum"),
         ("the request exceeds the available context size (4096 tokens)", "4097 tokens > 4096 maximum"),
         ("maximum context length is 8192", "8193 tokens > 8192 maximum"),
+        ("maximum context length is 8191", "8192 tokens > 8191 maximum"),
+        ("maximum context length is 8192, of which 4000 are left", "8193 tokens > 8192 maximum"),
+        (
+            "This model's maximum context length is 8192 tokens. However, you requested 12000 tokens (10000 in the "
+            "messages, 2000 in the completion).",
+            "12000 tokens > 8192 maximum",
+        ),
     ],
 )
 @pytest.mark.parametrize("status", [400, 413, 422, 500])
@@ -246,6 +268,11 @@ def test_too_long_a_context_gets_the_wording_that_clients_know(text: str, shown:
     error = refused(status, said(text))
     assert error.message == f"prompt is too long: {shown}"
     assert (error.status, error.error_type, error.should_retry) == (400, "invalid_request_error", None)
+
+
+@pytest.mark.parametrize("text", ["Please reduce the length, 9000 is too much", "Please reduce the length"])
+def test_one_number_alone_is_no_limit_unless_it_is_called_one(text: str) -> None:
+    assert refused(400, said(text)).message.endswith("the model's context is smaller than the conversation")
 
 
 @pytest.mark.parametrize("code", ["context_length_exceeded", "exceed_context_size_error"])
@@ -348,6 +375,11 @@ def test_the_words_may_say_when_to_come_back(text: str, seconds: float | None) -
     assert waits({}, text=text) == seconds
 
 
+@pytest.mark.parametrize("status", [400, 401, 404, 500, 503, 529])
+def test_the_words_of_any_other_error_set_no_time(status: int) -> None:
+    assert waits({}, status, text="try again in 20s") is None
+
+
 def test_headers_count_before_words() -> None:
     assert waits({"retry-after": "1"}, text="try again in 20s") == 1
 
@@ -401,6 +433,52 @@ def test_any_body_is_an_error(body: bytes, status: int) -> None:
 def test_an_error_object_has_a_status_of_its_own(error: object, status: int) -> None:
     found = from_event("acme", error)
     assert (found.status, found.message) == (status, "acme: no")
+
+
+STATUS_BY_CODE = {
+    400: (
+        *("bio_policy", "context_length_exceeded", "cyber_policy", "invalid_encrypted_content", "invalid_prompt"),
+        *("invalid_request", "invalid_request_error"),
+    ),
+    401: ("authentication_error", "invalid_api_key", "token_expired", "token_invalidated"),
+    403: ("permission_error", "usage_not_included"),
+    404: ("model_not_found", "not_found_error"),
+    429: (
+        *("insufficient_quota", "rate_limit_error", "rate_limit_exceeded", "request_quota_exceeded", "slow_down"),
+        *("token_quota_exceeded", "too_many_requests_error", "usage_limit_reached"),
+    ),
+    504: ("timeout",),
+    529: ("overloaded_error", "server_is_overloaded", "service_unavailable"),
+    502: ("server_error", "a word of tomorrow"),
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(status, code) for status, codes in STATUS_BY_CODE.items() for code in codes]
+)
+@pytest.mark.parametrize("key", ["code", "type"])
+def test_a_code_has_a_status(status: int, code: str, key: str) -> None:
+    assert from_event("acme", {"error": {"message": "no", key: code}}).status == status
+
+
+def test_a_code_counts_before_a_type() -> None:
+    error = {"error": {"message": "no", "code": "context_length_exceeded", "type": "timeout"}}
+    assert from_event("acme", error).status == 400
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(399, 502), (400, 400), (418, 400), (499, 400), (500, 502), (599, 502), (600, 502), (601, 502)]
+)
+def test_a_number_is_a_status_if_it_is_one_of_an_error(code: int, status: int) -> None:
+    for told in (code, str(code)):
+        assert from_event("acme", {"error": {"message": "no", "code": told}}).status == status
+
+
+@pytest.mark.parametrize(("code", "status"), [(399, 504), (400, 400), (599, 502), (600, 504), (601, 504)])
+def test_a_number_that_is_no_status_lets_the_next_word_tell(code: int, status: int) -> None:
+    for told in (code, str(code)):
+        error = {"error": {"message": "no", "code": told, "type": "timeout"}}
+        assert from_event("acme", error).status == status
 
 
 @pytest.mark.parametrize("error", [None, 5, [], {}, {"error": {}}, {"error": True}, "<html>Bad gateway</html>"])

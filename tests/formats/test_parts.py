@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from ccr_asgi.formats.parts import Image, Part, PartReader, Text
+from ccr_asgi.formats.tool_names import ToolNames
 from ccr_asgi.quirks import Quirks
 from tests.formats.requests import (
     PDF,
@@ -123,6 +125,22 @@ def test_results(fields: dict[str, Any], expected: str) -> None:
     assert len(found) == 2
 
 
+LINK = "https://example.test/i.png"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ((text("a"), text("b"), image(LINK)), [Text("[error] a"), Text("b"), Image(LINK)]),
+        ((image(LINK), text("a")), [Text("[error] "), Image(LINK), Text("a")]),
+        ((text("a"), text("b")), [Text("[error] a"), Text("b")]),
+    ],
+)
+def test_a_failure_is_marked_before_all_else(content: tuple[dict[str, Any], ...], expected: list[Part]) -> None:
+    reader = PartReader("m", images=True, pdf=True, names=ToolNames())
+    assert reader.result(result("1", *content, is_error=True), "p").parts == expected
+
+
 def test_a_result_of_an_image_alone_points_to_it() -> None:
     found = conversation(assistant(use("1")), user(result("1", image())))
     assert found[1]["content"] == "[no text; see the attachment in the next user message]"
@@ -156,6 +174,10 @@ A_FILE = "found a file of Anthropic's Files API, which another provider cannot r
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an image file": ({"type": "image", "source": {"type": "file", "file_id": "f"}}, f".source.type: {A_FILE}'base64'"),
     "an image of another kind": ({"type": "image", "source": {"type": "x"}}, ".source.type: found the string 'x'; acc"),
+    "an image of a kind between": (
+        {"type": "image", "source": {"type": "blob"}},
+        ".source.type: found the string 'blob'",
+    ),
     "no source": ({"type": "image"}, ".source: found nothing; accepted: an object."),
     "a source's type": ({"type": "image", "source": {"type": 1}}, ".source.type: found the number 1; accepted: a str"),
     "no image": (
@@ -172,6 +194,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a base64 document that is no PDF": (
         document({"type": "base64", "media_type": "text/plain", "data": ""}),
         ".source.media_type: found the string 'text/plain'; accepted: 'application/pdf'.",
+    ),
+    "a base64 document that is a program": (
+        document({"type": "base64", "media_type": "application/java", "data": ""}),
+        ".source.media_type: found the string 'application/java'; accepted: 'application/pdf'.",
     ),
     "a title": (pdf(title=[]), ".title: found an array; accepted: a string."),
     "a document's content": (

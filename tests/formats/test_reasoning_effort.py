@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccr_asgi.formats.reasoning_effort import nearest
+from ccr_asgi.formats.reasoning_effort import RESPONSES_BUDGETS, nearest, reasoning_effort, reasons
 from ccr_asgi.quirks import PRESETS, Quirks
 from tests.formats.requests import body, refusal, sent
 
@@ -37,7 +37,10 @@ def test_a_budget(budget_tokens: int, expected: str) -> None:
         (None, None),
     ],
 )
-@pytest.mark.parametrize("thinking", [{"type": "adaptive", "display": "omitted"}, {"type": "between_tools"}, {}, None])
+@pytest.mark.parametrize(
+    "thinking",
+    [{"type": "adaptive", "display": "omitted"}, {"type": "between_tools"}, {"type": "of_tomorrow"}, {}, None],
+)
 def test_adaptive_thinking_follows_the_effort(wanted: str | None, expected: str | None, thinking: Any) -> None:
     assert effort(thinking=thinking, output_config={"effort": wanted}) == expected
 
@@ -49,6 +52,45 @@ def test_without_a_wish_nothing_is_sent() -> None:
 
 def test_a_budget_wins_over_an_effort() -> None:
     assert effort(thinking=enabled(1024), output_config={"effort": "max"}) == "low"
+
+
+@pytest.mark.parametrize(
+    ("budget_tokens", "expected"),
+    [
+        (1, "low"),
+        (1024, "low"),
+        (1025, "medium"),
+        (8192, "medium"),
+        (8193, "high"),
+        (24_576, "high"),
+        (24_577, "xhigh"),
+    ],
+)
+def test_a_budget_of_the_responses_api(budget_tokens: int, expected: str) -> None:
+    quirks = Quirks(efforts={"*": ("low", "medium", "high", "xhigh", "max")})
+    assert reasoning_effort({"thinking": enabled(budget_tokens)}, "m", quirks, budgets=RESPONSES_BUDGETS) == expected
+
+
+@pytest.mark.parametrize(
+    ("effort_first", "wanted", "expected"),
+    [(True, "medium", "medium"), (True, None, "high"), (False, "medium", "high"), (False, None, "high")],
+)
+def test_an_effort_wins_over_a_budget_where_it_is_to(effort_first: bool, wanted: str | None, expected: str) -> None:
+    request = {"thinking": enabled(16_384), "output_config": {"effort": wanted}}
+    assert reasoning_effort(request, "m", Quirks(), effort_first=effort_first) == expected
+
+
+def test_an_effort_that_wins_spares_the_budget() -> None:
+    request = {"thinking": {"type": "enabled"}, "output_config": {"effort": "low"}}
+    assert reasoning_effort(request, "m", Quirks(), effort_first=True) == "low"
+
+
+@pytest.mark.parametrize(
+    ("quirks", "expected"),
+    [(Quirks(), True), (Quirks(reasoning_effort=False), False), (Quirks(efforts={"*": ()}), False)],
+)
+def test_a_model_reasons_if_it_may_be_told_how_hard(quirks: Quirks, expected: bool) -> None:
+    assert reasons("m", quirks) is expected
 
 
 @pytest.mark.parametrize(
@@ -75,6 +117,10 @@ def test_levels_by_model() -> None:
 )
 def test_the_nearest_level(wanted: str, taken: tuple[str, ...], expected: str) -> None:
     assert nearest(wanted, taken) == expected
+
+
+def test_there_is_no_nearest_of_none() -> None:
+    assert nearest("low", ()) is None
 
 
 @pytest.mark.parametrize(

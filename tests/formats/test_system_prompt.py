@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ccr_asgi.errors import RequestError
-from ccr_asgi.formats.system_prompt import prompt_texts
+from ccr_asgi.formats.system_prompt import prompt_texts, text_of
 from tests.formats.requests import conversation, text, user
 
 BILLING = "x-anthropic-billing-header: cc_version=1.2.3; cc_entrypoint=cli;"
@@ -42,12 +42,42 @@ def test_texts(system: Any, expected: list[str]) -> None:
         (["a"], "system[0]: found the string 'a'; accepted: an object."),
         ([{"text": "a"}], "system[0].type: found nothing; accepted: a string."),
         ([text("a"), {"type": "image"}], "system[1].type: found the string 'image'; accepted: 'text'."),
+        ([{"type": "video"}], "system[0].type: found the string 'video'; accepted: 'text'."),
         ([{"type": "text"}], "system[0].text: found nothing; accepted: a string."),
     ],
 )
 def test_what_is_not_of_the_form_is_refused(system: Any, expected: str) -> None:
     with pytest.raises(RequestError) as caught:
         prompt_texts({"system": system})
+    assert caught.value.message == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, ""),
+        ({"k": None}, ""),
+        ({"k": ""}, ""),
+        ({"k": " a\n"}, " a\n"),
+        ({"k": []}, ""),
+        ({"k": [text("a"), text(" "), text("b")]}, "a\n\nb"),
+    ],
+)
+def test_the_text_of_a_field(fields: dict[str, Any], expected: str) -> None:
+    assert text_of(fields, "k", "p") == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (5, "p.k: found the number 5; accepted: a string or an array of text blocks."),
+        ({}, "p.k: found an object; accepted: a string or an array of text blocks."),
+        ([5], "p.k[0]: found the number 5; accepted: an object."),
+    ],
+)
+def test_what_is_no_text_of_a_field_is_refused(value: Any, expected: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        text_of({"k": value}, "k", "p")
     assert caught.value.message == expected
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ccr_asgi.errors import RequestError
-from ccr_asgi.formats.tool_schemas import MAX_DEPTH, clean_parameters, clean_schema
+from ccr_asgi.formats.tool_schemas import MAX_DEPTH, clean_parameters, clean_schema, complete_schema
 
 EMPTY = {"type": "object", "properties": {}}
 
@@ -85,3 +85,38 @@ def test_a_schema_too_deep_to_search_is_refused() -> None:
     assert clean_schema(schema, "s", ("pattern",))
     with pytest.raises(RequestError, match=r"^s: found a schema nested more than 100 deep; accepted: a shallower one"):
         clean_schema({"items": schema}, "s", ("pattern",))
+
+
+COMPLETED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "an object": ({"type": "object"}, {"type": "object", "properties": {}}),
+    "an array": ({"type": "array"}, {"type": "array", "items": {}}),
+    "another type": ({"type": "string"}, {"type": "string"}),
+    "no type": ({}, {}),
+    "what is there already": (
+        {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}},
+        {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}},
+    ),
+    "what stands within": (
+        {"anyOf": [{"type": "array", "items": {"type": "object"}}], "$defs": {"d": {"type": "array"}}},
+        {
+            "anyOf": [{"type": "array", "items": {"type": "object", "properties": {}}}],
+            "$defs": {"d": {"type": "array", "items": {}}},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("schema", "expected"), COMPLETED.values(), ids=COMPLETED.keys())
+def test_objects_and_arrays_are_completed(schema: dict[str, Any], expected: dict[str, Any]) -> None:
+    before = repr(schema)
+    assert complete_schema(schema, "s") == expected
+    assert repr(schema) == before
+
+
+def test_a_schema_too_deep_to_complete_is_refused() -> None:
+    schema: dict[str, Any] = {"type": "array"}
+    for _ in range(MAX_DEPTH):
+        schema = {"not": schema}
+    assert complete_schema(schema, "s")
+    with pytest.raises(RequestError, match=r"^s: found a schema nested more than 100 deep; accepted: a shallower one"):
+        complete_schema({"not": schema}, "s")
