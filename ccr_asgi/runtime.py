@@ -48,7 +48,7 @@ class UsageServices:
         from ccr_asgi.usage.store import UsageStore
 
         self._config = config
-        self._valuer: tuple[Config, "Valuer"] | None = None
+        self._valuer: tuple[Config, Valuer] | None = None
         usage = config().usage
         log_file, days = usage.log_file, usage.retention_days
         self.store = UsageStore(usage.database, value=self._value)

@@ -6,7 +6,7 @@ rows would be a wrong answer that looks right.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Literal, get_args
 from urllib.parse import urlencode
@@ -42,6 +42,7 @@ class Window:
         filters: Values that the rows must have; `NOT_TOLD` stands for none. A status is "429", "4xx" or an outcome.
         page: From 1.
         page_size: Rows on a page; None puts all rows on one.
+        now: When it was asked for; UTC. What is open ends here, as far as a length is concerned.
         given: The parameters as they were written, for the links of the page.
     """
 
@@ -52,6 +53,7 @@ class Window:
     filters: Mapping[FilterName, str]
     page: int
     page_size: int | None
+    now: datetime
     given: Mapping[str, str]
 
     @property
@@ -62,6 +64,13 @@ class Window:
     def pages(self, total: int) -> int:
         """On how many pages `total` rows stand; at least 1."""
         return max(1, -(-total // self.page_size)) if self.page_size else 1
+
+    def before(self) -> "Window | None":
+        """The same filters over the equal time before this one; None where this one has no beginning, or no length."""
+        end = self.end or self.now
+        if self.start is None or self.start >= end:
+            return None
+        return replace(self, range="custom", start=self.start - (end - self.start), end=self.start)
 
     def query(self, **changes: str | int | None) -> str:
         """The query string of this window with `changes` (None takes a parameter out): "" or "?…".
@@ -99,6 +108,7 @@ def parse_window(
         filters=_filters(given),
         page=_number(given, "page", 1, MAX_PAGE),
         page_size=_number(given, "page_size", DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE) if paged else None,
+        now=now.astimezone(UTC),
         given=given,
     )
 

@@ -19,7 +19,13 @@ from ccr_asgi.usage.database import Database
 from ccr_asgi.usage.errors import StoreError
 
 MISSING = "\N{EN DASH}"
-NO_NAME = {"provider": "none asked", "model": "not told", "agent": "main conversation"}
+NO_NAME = {
+    "provider": "none asked",
+    "model": "not told",
+    "agent": "main conversation",
+    "session": "not told",
+    "project": "not told",
+}
 GROUPS_SHOWN = 10
 
 

@@ -1,21 +1,24 @@
-"""What `/api/usage` says: an overview as JSON, and the form in which the original answered."""
+"""What `/api/usage` says: an overview as JSON, requests as CSV, and the form in which the original answered."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from ccr_asgi.config import Cost
 from ccr_asgi.dashboard.filters import Window
-from ccr_asgi.dashboard.queries import Breakdown, Overview, RequestRow, Totals
+from ccr_asgi.dashboard.queries import Breakdown, Overview, RequestRow, Series
+from ccr_asgi.dashboard.totals import Totals
 from ccr_asgi.usage.tables import iso_utc
 
 _MICRO = "_micro_usd"
-_NOT_IN_VIEW = "subscription"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def usage(overview: Overview, window: Window) -> dict[str, Any]:
     """The whole answer; amounts in USD, None where there is no price."""
-    summary = overview.summary
+    summary, breakdowns = overview.summary, overview.breakdowns
     total = summary.totals.requests
     return {
         "range": {
@@ -29,11 +32,12 @@ def usage(overview: Overview, window: Window) -> dict[str, Any]:
             **_totals(summary.totals),
             "ttft_p50_ms": summary.ttft_p50_ms,
             "ttft_p95_ms": summary.ttft_p95_ms,
+            "ttft_estimated": summary.ttft_estimated,
         },
-        "by_provider": _groups(overview.by_provider),
-        "by_model": _groups(overview.by_model),
-        "by_agent": _groups(overview.by_agent),
-        "agents": overview.by_agent.count,
+        "previous": None if summary.previous is None else _totals(summary.previous),
+        **{f"by_{key}": _groups(breakdown) for key, breakdown in breakdowns.items()},
+        **{f"{key}s": breakdown.count for key, breakdown in breakdowns.items()},
+        "series": None if overview.series is None else _series(overview.series),
         "requests": [request(row) for row in overview.recent],
         "page": window.page,
         "page_size": window.page_size,
@@ -44,7 +48,27 @@ def usage(overview: Overview, window: Window) -> dict[str, Any]:
 
 def request(row: RequestRow) -> dict[str, Any]:
     """One request under the names of `v_requests`."""
-    return _in_usd({field.name: getattr(row, field.name) for field in fields(row) if field.name != _NOT_IN_VIEW})
+    return _in_usd({field.name: getattr(row, field.name) for field in fields(row)})
+
+
+def csv_lines(rows: Sequence[RequestRow], *, head: bool) -> bytes:
+    """`rows` as CSV (RFC 4180) under the names of `v_requests`, which stand before them where `head` is asked for.
+
+    A text that a spreadsheet would take for a formula is put behind an apostrophe.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text)
+    if head:
+        writer.writerow(
+            _usd(field.name, None)[0] if field.name.endswith(_MICRO) else field.name for field in fields(RequestRow)
+        )
+    for row in rows:
+        writer.writerow(_cell(value) for value in request(row).values())
+    return text.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def legacy_entry(row: RequestRow) -> dict[str, Any]:
@@ -71,6 +95,27 @@ def legacy_costs(costs: Mapping[str, Cost]) -> dict[str, dict[str, float]]:
 
 def _groups(breakdown: Breakdown) -> Sequence[dict[str, Any]]:
     return [{breakdown.of: group.name, **_totals(group.totals)} for group in breakdown.groups]
+
+
+def _series(series: Series) -> dict[str, Any]:
+    """Steps of time and, for each of them in its order, one value in each list."""
+    return {
+        "step": series.steps.name,
+        "starts": [iso_utc(edge) for edge in series.steps.edges],
+        "end": iso_utc(series.steps.end),
+        "by_provider": [
+            {"provider": provider, **dict(_steps(name, values) for name, values in measures.items())}
+            for provider, measures in series.providers.items()
+        ],
+        "ttft_p50_ms": list(series.ttft_p50_ms),
+        "ttft_p95_ms": list(series.ttft_p95_ms),
+    }
+
+
+def _steps(name: str, values: Sequence[int | None]) -> tuple[str, Sequence[float | None]]:
+    if not name.endswith(_MICRO):
+        return name, values
+    return _usd(name, None)[0], [_usd(name, value)[1] for value in values]
 
 
 def _totals(totals: Totals) -> dict[str, Any]:

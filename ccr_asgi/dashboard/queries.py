@@ -1,94 +1,67 @@
-"""What the pages know: SQL over `requests`, bound parameters, the same on SQLite and PostgreSQL.
+"""What the pages know: SQL with bound parameters, the same on SQLite and PostgreSQL.
 
-One scan groups by provider and model; the summary, the providers and the models are folds of its few groups, so that
-they agree by construction. A sum is None where no row told anything, which is not 0.
+One query sums by provider and model; the summary, the providers and the models are folds of its few groups, so that
+they agree by construction.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Row, Select, case, cast, func, literal, or_, select, tuple_
+from sqlalchemy import func, literal, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ccr_asgi.dashboard.filters import NOT_TOLD, OUTCOMES, FilterName, Window
+from ccr_asgi.dashboard.filters import Window
+from ccr_asgi.dashboard.sources import STEP, Key, Question, Sql, cube_of, largest, row_conditions, summed
+from ccr_asgi.dashboard.steps import Steps, divide
+from ccr_asgi.dashboard.totals import NOTHING, TOTALS, Totals, percentile, plus, read_totals
 from ccr_asgi.usage.record import Outcome
-from ccr_asgi.usage.tables import iso_utc, requests, storable
+from ccr_asgi.usage.tables import TTFT_BINS
+from ccr_asgi.usage.views import requests_priced as requests
 
-AGENT_ROWS = 100
-"""Agents in a breakdown, those with the most requests first: every subagent's run has an id of its own."""
+NAMED_GROUPS = 100
+"""Groups in a breakdown, those with the most requests: there is an agent for each run of a subagent."""
 
+EXACT_TTFTS = 10_000
+"""The percentiles of more times than these are read from their bins, where there are any."""
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over a set of requests; tokens in the disjoint parts of `record.Tokens`, money in micro-dollars.
-
-    Attributes:
-        errors, cancelled, truncated: Requests by outcome; the others were ok.
-        subscription: Requests that a subscription paid for, so that they were billed 0.
-        billed_unpriced, list_unpriced, saved_unpriced: Requests that used tokens and have no such amount.
-        timed: Requests whose time to first token is known.
-    """
-
-    requests: int
-    errors: int
-    cancelled: int
-    truncated: int
-    subscription: int
-    timed: int
-    input_tokens: int | None
-    cache_read_tokens: int | None
-    cache_write_5m_tokens: int | None
-    cache_write_1h_tokens: int | None
-    output_tokens: int | None
-    reasoning_tokens: int | None
-    billed_micro_usd: int | None
-    billed_unpriced: int
-    list_micro_usd: int | None
-    list_unpriced: int
-    saved_micro_usd: int | None
-    saved_unpriced: int
-
-    def __add__(self, other: "Totals") -> "Totals":
-        sums: dict[str, Any] = {name: _plus(getattr(self, name), getattr(other, name)) for name in _TOTALS}
-        return Totals(**sums)
-
-    @property
-    def cache_write_tokens(self) -> int | None:
-        """Tokens written to a cache, for however long."""
-        return _plus(self.cache_write_5m_tokens, self.cache_write_1h_tokens)
-
-    @property
-    def tokens(self) -> int | None:
-        """All tokens; reasoning is part of the output."""
-        parts = (self.input_tokens, self.cache_read_tokens, self.cache_write_tokens, self.output_tokens)
-        return _sum(parts)
-
-    @property
-    def cache_hit_ratio(self) -> float | None:
-        """Tokens read from the cache, of all input; None where no provider told of its cache, or of no input."""
-        whole = _sum((self.cache_read_tokens, self.cache_write_tokens, self.input_tokens))
-        return self.cache_read_tokens / whole if self.cache_read_tokens is not None and whole else None
-
-    @property
-    def error_ratio(self) -> float | None:
-        """Errors of all requests; None if there was none."""
-        return self.errors / self.requests if self.requests else None
+SERIES_MEASURES = (
+    "requests",
+    "errors",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "billed_micro_usd",
+    "list_micro_usd",
+    "saved_micro_usd",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Everything in the window."""
+    """Everything in the window.
+
+    Attributes:
+        totals: All of it.
+        previous: The same of the equal time before; None where there is no such time.
+        ttft_p50_ms, ttft_p95_ms: Times to first token, of the nearest rank; None if none is known.
+        ttft_estimated: They are read from bins, each a quarter longer than where it begins.
+    """
 
     totals: Totals
+    previous: Totals | None
     ttft_p50_ms: float | None
     ttft_p95_ms: float | None
+    ttft_estimated: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The requests that share a provider, model or agent; `name` is None for those that name none."""
+    """The requests that share a provider, model, agent, session or project; `name` is None for those that name none."""
 
     name: str | None
     totals: Totals
@@ -101,17 +74,34 @@ class Breakdown:
     Attributes:
         of: What the groups are, as a filter names it.
         groups: The first of them.
-        count: How many there are in all.
+        count: How many there are in all; None where there are more than `NAMED_GROUPS`, which takes long to count.
     """
 
-    of: FilterName
+    of: Key
     groups: Sequence[Group]
-    count: int
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The window in steps of time.
+
+    Attributes:
+        steps: When they begin and end.
+        providers: For each provider, and for each of `SERIES_MEASURES`, a value for each step: 0 requests where there
+            was none, and None where nothing was told.
+        ttft_p50_ms, ttft_p95_ms: Of each step, estimated from bins; None where none is known.
+    """
+
+    steps: Steps
+    providers: Mapping[str | None, Mapping[str, Sequence[int | None]]]
+    ttft_p50_ms: Sequence[float | None]
+    ttft_p95_ms: Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRow:
-    """One request, as `v_requests` has it, and whether a subscription paid for it."""
+    """One request, as `v_requests` has it, but for money, which is in micro-dollars."""
 
     id: str
     started_at: str
@@ -141,12 +131,19 @@ class RequestRow:
     billed_micro_usd: int | None
     list_micro_usd: int | None
     saved_micro_usd: int | None
+    route_reason: str | None
     subscription: bool
+    price_id: str | None
+    baseline_price_id: str | None
+    original_billed_micro_usd: int | None
+    original_list_micro_usd: int | None
+    original_saved_micro_usd: int | None
+    repriced_at: str | None
 
     @property
     def cache_write_tokens(self) -> int | None:
         """Tokens written to a cache, for however long."""
-        return _plus(self.cache_write_5m_tokens, self.cache_write_1h_tokens)
+        return plus(self.cache_write_5m_tokens, self.cache_write_1h_tokens)
 
     @property
     def unpriced(self) -> bool:
@@ -160,32 +157,31 @@ class Overview:
     """What the dashboard shows of a window.
 
     Attributes:
+        breakdowns: By provider, model, agent, session and project.
+        series: None where there is no time to divide.
         recent: The page of requests that was asked for, the newest first; all pages hold `summary.totals.requests`.
         stored: There is a request in the database, be it outside the window.
     """
 
     summary: Summary
-    by_provider: Breakdown
-    by_model: Breakdown
-    by_agent: Breakdown
+    breakdowns: Mapping[Key, Breakdown]
+    series: Series | None
     recent: Sequence[RequestRow]
     stored: bool
 
 
 async def overview(connection: AsyncConnection, window: Window) -> Overview:
     """Read all that the dashboard shows of `window`."""
-    where = conditions(window)
-    provider, model = requests.c.provider, requests.c.model
-    cells = (await connection.execute(_totals(provider, model).where(*where).group_by(provider, model))).all()
-    totals = sum((_read_totals(cell) for cell in cells), start=NOTHING)
-    p50_ms, p95_ms = await _ttft_percentiles(connection, where, totals.timed)
+    cells = await _ask(connection, summed(Question(window, ("provider", "model"), TOTALS)))
+    totals = sum((read_totals(cell) for cell in cells), start=NOTHING)
+    breakdowns: dict[Key, Breakdown] = {"provider": _fold("provider", cells), "model": _fold("model", cells)}
+    breakdowns |= await _by_names(connection, window)
     return Overview(
-        summary=Summary(totals, p50_ms, p95_ms),
-        by_provider=_fold("provider", cells),
-        by_model=_fold("model", cells),
-        by_agent=await _by_agent(connection, where),
-        recent=await _recent(connection, where, window),
-        stored=totals.requests > 0 or await _is_stored(connection),
+        summary=await _summary(connection, window, totals),
+        breakdowns=breakdowns,
+        series=await _series(connection, window),
+        recent=await _recent(connection, window),
+        stored=totals.requests > 0 or await _first_moment(connection) is not None,
     )
 
 
@@ -196,146 +192,114 @@ async def entries(
 
     The page of a paged window is counted from its first row, so it is read whole, with `after` None.
     """
-    by_age = (requests.c.started_at, requests.c.id)
-    query = select(*_ROW).where(*conditions(window)).order_by(*by_age).limit(limit)
+    by_age, sql = (requests.c.started_at, requests.c.id), Sql()
+    query = _ROWS.where(text(row_conditions(sql, window))).order_by(*by_age).limit(limit)
     if after is not None:
         query = query.where(tuple_(*by_age) > tuple_(literal(after[0]), literal(after[1])))
     elif window.page_size is not None:
         query = query.offset(window.offset)
-    return [RequestRow(**row._mapping) for row in await connection.execute(query)]
+    return [RequestRow(**row._mapping) for row in await connection.execute(query, sql.parameters)]
 
 
-def conditions(window: Window) -> list[ColumnElement[bool]]:
-    """The SQL for the time and the filters of `window`."""
-    where: list[ColumnElement[bool]] = []
-    if window.start is not None:
-        where.append(requests.c.started_at >= iso_utc(window.start))
-    if window.end is not None:
-        where.append(requests.c.started_at < iso_utc(window.end))
-    for name, value in window.filters.items():
-        where.append(_status_is(value) if name == "status" else _names(_FILTERED[name], value))
-    return where
+async def _summary(connection: AsyncConnection, window: Window, totals: Totals) -> Summary:
+    before, previous = window.before(), None
+    if before is not None:
+        (row,) = await _ask(connection, summed(Question(before, (), TOTALS)))
+        previous = read_totals(row)
+    estimated = totals.timed > EXACT_TTFTS and cube_of(window, ()) is not None
+    if estimated:
+        (row,) = await _ask(connection, summed(Question(window, (), TTFT_BINS)))
+        p50_ms, p95_ms = (percentile([row[name] for name in TTFT_BINS], share) for share in (0.50, 0.95))
+    else:
+        p50_ms, p95_ms = await _exact_percentiles(connection, window, totals.timed)
+    return Summary(totals, previous, p50_ms, p95_ms, estimated)
 
 
-def _names(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    return column.is_(None) if value == NOT_TOLD else column == storable(value)
-
-
-def _status_is(value: str) -> ColumnElement[bool]:
-    status = requests.c.status
-    if value == NOT_TOLD:
-        return status.is_(None)
-    if value in OUTCOMES:
-        return requests.c.outcome == value
-    if value.endswith("xx"):
-        return status.between(int(value[0]) * 100, int(value[0]) * 100 + 99)
-    return status == int(value)
-
-
-async def _ttft_percentiles(
-    connection: AsyncConnection, where: list[ColumnElement[bool]], timed: int
+async def _exact_percentiles(
+    connection: AsyncConnection, window: Window, timed: int
 ) -> tuple[float | None, float | None]:
     """The nearest-rank 50th and 95th percentile of `timed` values, by one sort."""
     if timed == 0:
         return None, None
-    ttft_ms = requests.c.ttft_ms
-    rank = func.row_number().over(order_by=ttft_ms).label("rank")
-    ranked = select(ttft_ms, rank).where(*where, ttft_ms.is_not(None)).subquery()
-    p50, p95 = math.ceil(timed * 0.50), math.ceil(timed * 0.95)
-    found = await connection.execute(select(ranked.c.rank, ranked.c.ttft_ms).where(ranked.c.rank.in_((p50, p95))))
-    by_rank: dict[int, float] = {row.rank: row.ttft_ms for row in found}
-    return by_rank.get(p50), by_rank.get(p95)
+    sql = Sql()
+    sql.words = (
+        "SELECT place, ttft_ms FROM (SELECT ttft_ms, ROW_NUMBER() OVER (ORDER BY ttft_ms) AS place "  # noqa: S608 -- words of ours
+        f"FROM requests_priced WHERE {row_conditions(sql, window)} AND ttft_ms IS NOT NULL) AS sorted "
+        f"WHERE place IN ({math.ceil(timed * 0.50)}, {math.ceil(timed * 0.95)}) ORDER BY place"
+    )
+    found = await _ask(connection, sql)
+    return found[0]["ttft_ms"], found[-1]["ttft_ms"]
 
 
-async def _by_agent(connection: AsyncConnection, where: list[ColumnElement[bool]]) -> Breakdown:
-    agent = requests.c.agent_id
-    all_agents = func.count().over().label("all_agents")
-    query = _totals(agent, all_agents).where(*where).group_by(agent)
-    largest = query.order_by(func.count().desc(), agent).limit(AGENT_ROWS)
-    rows = (await connection.execute(largest)).all()
-    groups = [Group(row.agent_id, _read_totals(row)) for row in rows]
-    return Breakdown("agent", groups, rows[0].all_agents if rows else 0)
+async def _by_names(connection: AsyncConnection, window: Window) -> Mapping[Key, Breakdown]:
+    """The breakdowns by agent, session and project."""
+    few = [
+        key for key in _NAMED if cube_of(window, (key,)) is None and not {"agent", "session"}.isdisjoint(window.filters)
+    ]
+    # Of one agent or session, cells know no more; what it did elsewhere is little, and read in one go.
+    rows = await _ask(connection, summed(Question(window, few, TOTALS))) if few else []
+    return {key: _fold(key, rows) if key in few else await _by_name(connection, window, key) for key in _NAMED}
 
 
-async def _recent(
-    connection: AsyncConnection, where: list[ColumnElement[bool]], window: Window
-) -> Sequence[RequestRow]:
-    query = select(*_ROW).where(*where).order_by(requests.c.started_at.desc(), requests.c.id.desc())
-    found = await connection.execute(query.limit(window.page_size).offset(window.offset))
+async def _by_name(connection: AsyncConnection, window: Window, key: Key) -> Breakdown:
+    """The largest groups, of any number. In cells, their names come first, and then the sums of those alone."""
+    cells = cube_of(window, (key,)) is not None
+    question = Question(window, (key,), ("requests",) if cells else TOTALS)
+    first = await _ask(connection, largest(question, NAMED_GROUPS + 1))
+    count, first = len(first) if len(first) <= NAMED_GROUPS else None, first[:NAMED_GROUPS]
+    names: list[str | None] = [row[key] for row in first]
+    found = await _ask(connection, summed(Question(window, (key,), TOTALS, names=names))) if cells and names else first
+    totals = {row[key]: read_totals(row) for row in found}
+    return Breakdown(key, [Group(name, totals[name]) for name in names], count)
+
+
+async def _series(connection: AsyncConnection, window: Window) -> Series | None:
+    start = window.start or await _first_moment(connection)
+    end = window.end or window.now
+    if start is None or start >= end:
+        return None
+    steps, known = divide(start, end, window.zone), replace(window, start=start)
+    providers: dict[str | None, dict[str, list[int | None]]] = {}
+    bins = [[0] * len(TTFT_BINS) for _ in steps.edges]
+    question = Question(known, ("provider",), (*SERIES_MEASURES, *TTFT_BINS), steps)
+    for row in sorted(await _ask(connection, summed(question)), key=lambda row: row["provider"] or ""):
+        empty = {name: [_COUNT_OF_NONE.get(name)] * len(steps.edges) for name in SERIES_MEASURES}
+        values = providers.setdefault(row["provider"], empty)
+        for name in SERIES_MEASURES:
+            values[name][row[STEP]] = row[name]
+        bins[row[STEP]] = [count + row[name] for count, name in zip(bins[row[STEP]], TTFT_BINS, strict=True)]
+    p50_ms, p95_ms = ([percentile(counts, share) for counts in bins] for share in (0.50, 0.95))
+    return Series(steps, providers, p50_ms, p95_ms)
+
+
+async def _recent(connection: AsyncConnection, window: Window) -> Sequence[RequestRow]:
+    newest = (requests.c.started_at.desc(), requests.c.id.desc())
+    sql = Sql()
+    query = _ROWS.where(text(row_conditions(sql, window))).order_by(*newest)
+    found = await connection.execute(query.limit(window.page_size).offset(window.offset), sql.parameters)
     return [RequestRow(**row._mapping) for row in found]
 
 
-async def _is_stored(connection: AsyncConnection) -> bool:
-    return (await connection.execute(select(requests.c.id).limit(1))).first() is not None
+async def _ask(connection: AsyncConnection, sql: Sql) -> Sequence[Mapping[str, Any]]:
+    found = await connection.execute(text(sql.words), sql.parameters)
+    return [dict(row) for row in found.mappings()]
 
 
-def _totals(*columns: ColumnElement[Any]) -> Select[Any]:
-    return select(*columns, *(column.label(name) for name, column in _TOTALS.items()))
+async def _first_moment(connection: AsyncConnection) -> datetime | None:
+    first: str | None = (await connection.execute(select(func.min(requests.c.started_at)))).scalar()
+    return None if first is None else datetime.fromisoformat(first)
 
 
-def _read_totals(row: Row[Any]) -> Totals:
-    return Totals(**{name: row._mapping[name] for name in _TOTALS})
-
-
-def _fold(of: FilterName, cells: Iterable[Row[Any]]) -> Breakdown:
+def _fold(of: Key, cells: Iterable[Mapping[str, Any]]) -> Breakdown:
     sums: dict[str | None, Totals] = {}
     for cell in cells:
-        name = cell._mapping[of]
-        sums[name] = sums.get(name, NOTHING) + _read_totals(cell)
+        totals = read_totals(cell)
+        sums[cell[of]] = sums[cell[of]] + totals if cell[of] in sums else totals
     groups = [Group(name, totals) for name, totals in sums.items()]
     groups.sort(key=lambda group: (-group.totals.requests, group.name or ""))
-    return Breakdown(of, groups, len(groups))
+    return Breakdown(of, groups[:NAMED_GROUPS], len(groups) if len(groups) <= NAMED_GROUPS else None)
 
 
-def _plus(one: int | None, other: int | None) -> int | None:
-    return other if one is None else one if other is None else one + other
-
-
-def _sum(parts: Iterable[int | None]) -> int | None:
-    whole: int | None = None
-    for part in parts:
-        whole = _plus(whole, part)
-    return whole
-
-
-def _count(condition: ColumnElement[bool]) -> ColumnElement[Any]:
-    return func.count(case((condition, 1)))
-
-
-def _whole(name: str) -> ColumnElement[Any]:
-    # PostgreSQL sums bigint as numeric, which would come as Decimal.
-    return cast(func.sum(requests.c[name]), BigInteger)
-
-
-def _unpriced(name: str) -> ColumnElement[Any]:
-    used = or_(requests.c.input_tokens.is_not(None), requests.c.output_tokens.is_not(None))
-    return _count(used & requests.c[name].is_(None))
-
-
-_COUNTED = {
-    "requests": func.count(),
-    "errors": _count(requests.c.outcome == "error"),
-    "cancelled": _count(requests.c.outcome == "cancelled"),
-    "truncated": _count(requests.c.outcome == "truncated"),
-    "subscription": _count(requests.c.subscription),
-    "timed": func.count(requests.c.ttft_ms),
-    "billed_unpriced": _unpriced("billed_micro_usd"),
-    "list_unpriced": _unpriced("list_micro_usd"),
-    "saved_unpriced": _unpriced("saved_micro_usd"),
-}
-_TOTALS: dict[str, ColumnElement[Any]] = {
-    field.name: _COUNTED[field.name] if field.name in _COUNTED else _whole(field.name) for field in fields(Totals)
-}
-_ROW = [requests.c[field.name] for field in fields(RequestRow)]
-_FILTERED: dict[FilterName, ColumnElement[Any]] = {
-    "provider": requests.c.provider,
-    "model": requests.c.model,
-    "agent": requests.c.agent_id,
-    "session": requests.c.session_id,
-    "project": requests.c.project,
-    "outcome": requests.c.outcome,
-}
-
-_nothing: dict[str, Any] = {field.name: 0 if field.name in _COUNTED else None for field in fields(Totals)}
-NOTHING = Totals(**_nothing)
-"""The totals of no request."""
+_NAMED: tuple[Key, ...] = ("agent", "session", "project")
+_COUNT_OF_NONE = {"requests": 0, "errors": 0}
+_ROWS = select(*(requests.c[field.name] for field in fields(RequestRow)))

@@ -28,9 +28,9 @@ from ccr_asgi.wire.json_codec import dumps
 
 logger = logging.getLogger(__name__)
 
-FORMATS = ("json", "legacy")
+FORMATS = ("json", "legacy", "csv")
 BATCH_ROWS = 1000
-"""Rows of the legacy form that are read and sent at a time: between them traffic goes on."""
+"""Rows that are read and sent at a time, where all of them are wanted: between them traffic goes on."""
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -88,7 +88,7 @@ class Dashboard:
         return _html(render_overview(found, window, place))
 
     async def usage(self, request: Request) -> Response:
-        """`GET /api/usage`: the same as JSON; `?format=legacy` in the original's form."""
+        """`GET /api/usage`: the same as JSON; `?format=csv` the requests, `?format=legacy` in the original's form."""
         try:
             return await self._usage(request.query_params.multi_items(), datetime.now(UTC))
         except CcrError as error:
@@ -98,30 +98,34 @@ class Dashboard:
             return response
 
     async def _usage(self, parameters: Sequence[tuple[str, str]], now: datetime) -> Response:
-        if _format(parameters) == "legacy":
-            rest = _without_format(parameters)
-            return await self._legacy(parse_window(rest, now, default_range="all", paged=False))
-        window = parse_window(_without_format(parameters), now)
+        form, rest = _format(parameters), _without_format(parameters)
+        if form == "legacy":
+            return await self._all(parse_window(rest, now, default_range="all", paged=False), _Legacy(self._costs))
+        if form == "csv":
+            return await self._all(parse_window(rest, now, paged=False), _Csv())
+        window = parse_window(rest, now)
         async with self._reading() as connection:
             found = await overview(connection, window)
         return Response(
             escape_html(dumps(payload.usage(found, window))), media_type="application/json", headers=PRIVATE
         )
 
-    async def _legacy(self, window: Window) -> Response:
+    async def _all(self, window: Window, form: "_Legacy | _Csv") -> Response:
+        """All requests of `window`, the oldest first, or its page of them."""
         first = await self._entries(window, None)  # before the status is sent, which says whether it can be read
-        return StreamingResponse(self._legacy_body(window, first), media_type="application/json", headers=PRIVATE)
+        headers = {**PRIVATE, **form.headers}
+        return StreamingResponse(self._parts(window, first, form), media_type=form.media_type, headers=headers)
 
-    async def _legacy_body(self, window: Window, batch: Sequence[RequestRow]) -> AsyncIterator[bytes]:
-        yield b'{"entries":['
+    async def _parts(self, window: Window, batch: Sequence[RequestRow], form: "_Legacy | _Csv") -> AsyncIterator[bytes]:
+        yield form.head()
         separator = b""
         while batch:
-            yield separator + escape_html(dumps([payload.legacy_entry(row) for row in batch])[1:-1])
-            separator = b","
+            yield separator + form.rows(batch)
+            separator = form.separator
             if window.page_size is not None or len(batch) < BATCH_ROWS:
                 break
             batch = await self._entries(window, (batch[-1].started_at, batch[-1].id))
-        yield b'],"costs":' + escape_html(dumps(payload.legacy_costs(self._costs))) + b"}"
+        yield form.foot()
 
     async def _entries(self, window: Window, after: tuple[str, str] | None) -> Sequence[RequestRow]:
         # Each batch by a connection of its own: a client that reads slowly must not keep one from the others.
@@ -144,6 +148,43 @@ class Dashboard:
         # request.url would fail on a query that is not UTF-8.
         asked = URL(scope={**request.scope, "path": "/", "query_string": b""})
         return Place(prefix=quote(root_path), origin=f"{asked.scheme}://{asked.netloc}", database=self._database)
+
+
+class _Legacy:
+    """The JSON of the original: its log objects, and the configured prices."""
+
+    media_type = "application/json"
+    headers: Mapping[str, str] = {}
+    separator = b","
+
+    def __init__(self, costs: Mapping[str, Cost]) -> None:
+        self._costs = costs
+
+    def head(self) -> bytes:
+        return b'{"entries":['
+
+    def rows(self, rows: Sequence[RequestRow]) -> bytes:
+        return escape_html(dumps([payload.legacy_entry(row) for row in rows])[1:-1])
+
+    def foot(self) -> bytes:
+        return b'],"costs":' + escape_html(dumps(payload.legacy_costs(self._costs))) + b"}"
+
+
+class _Csv:
+    """A table for a spreadsheet."""
+
+    media_type = "text/csv"
+    headers: Mapping[str, str] = {"content-disposition": 'attachment; filename="usage.csv"'}
+    separator = b""
+
+    def head(self) -> bytes:
+        return payload.csv_lines((), head=True)
+
+    def rows(self, rows: Sequence[RequestRow]) -> bytes:
+        return payload.csv_lines(rows, head=False)
+
+    def foot(self) -> bytes:
+        return b""
 
 
 async def static(request: Request) -> Response:

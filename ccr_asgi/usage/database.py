@@ -11,11 +11,11 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, InvalidRequestError
@@ -30,6 +30,8 @@ BUSY_TIMEOUT_MS = 5_000
 EXIT_TIMEOUT_S = 2.0
 LOCK_TIMEOUT_S = 60.0
 READ_CONNECTIONS = 4
+WRITE_LOCK = 3_456_001
+"""The number of our lock among all the advisory locks of a PostgreSQL database."""
 
 _PRAGMAS = (
     f"busy_timeout = {BUSY_TIMEOUT_MS}",  # first: the others may have to wait
@@ -37,7 +39,18 @@ _PRAGMAS = (
     "synchronous = NORMAL",
     "foreign_keys = ON",
 )
-_EXIT_PRAGMAS = ("synchronous = NORMAL", "foreign_keys = ON")
+
+Use = Literal["writes", "reads", "writes at exit"]
+
+_BEGINNINGS: Mapping[tuple[str, Use], tuple[Sequence[str], str]] = {
+    ("sqlite", "writes"): (_PRAGMAS, "BEGIN IMMEDIATE"),
+    ("sqlite", "reads"): ((*_PRAGMAS, "query_only = ON"), "BEGIN"),
+    ("sqlite", "writes at exit"): (("synchronous = NORMAL", "foreign_keys = ON"), "BEGIN IMMEDIATE"),
+    # One writer at a time, as above: what looks for a row and then stores it must not be done by two at once.
+    ("postgresql", "writes"): ((), f"SELECT pg_advisory_xact_lock({WRITE_LOCK})"),
+    ("postgresql", "reads"): ((), "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"),
+}
+"""The pragmas of a new connection, and the first statement of each transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +105,25 @@ class Database:
 
     def write_engine(self) -> AsyncEngine:
         """An engine of one connection whose transactions take the write lock when they begin."""
-        return self._engine(_PRAGMAS, "BEGIN IMMEDIATE", pool_size=1, max_overflow=0)
+        return self._engine("writes", pool_size=1, max_overflow=0)
 
     def read_engine(self) -> AsyncEngine:
-        """An engine whose connections refuse to write."""
-        return self._engine((*_PRAGMAS, "query_only = ON"), "BEGIN", pool_size=READ_CONNECTIONS, max_overflow=0)
+        """An engine whose connections refuse to write, and see one moment in each transaction."""
+        return self._engine("reads", pool_size=READ_CONNECTIONS, max_overflow=0)
 
-    def _engine(self, pragmas: Sequence[str], begin: str, **pool: int) -> AsyncEngine:
+    def _engine(self, use: Use, **pool: int) -> AsyncEngine:
         # hide_parameters: an error of SQLAlchemy's would quote the row.
         if self.path is None:
             try:
-                return create_async_engine(self.url, hide_parameters=True, **pool)
+                engine = create_async_engine(self.url, hide_parameters=True, **pool)
             except (ImportError, ArgumentError, InvalidRequestError) as error:
                 raise StoreError(f"The usage database {self} has no driver here: {error}") from error
+            set_up(engine.sync_engine, use)
+            return engine
         # isolation_level None: the driver's own BEGIN comes too late for DDL, and is never IMMEDIATE
         # (sqlalchemy.dialects.sqlite.base, "Transactions with SQLite").
         engine = create_async_engine(self.url, hide_parameters=True, connect_args={"isolation_level": None}, **pool)
-        _set_up(engine.sync_engine, pragmas, begin)
+        set_up(engine.sync_engine, use)
         return engine
 
     def migration_lock(self) -> AbstractAsyncContextManager[None]:
@@ -132,11 +147,14 @@ class Database:
             return sqlite3.connect(uri, timeout=EXIT_TIMEOUT_S, uri=True, isolation_level=None)
 
         engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
-        _set_up(engine, _EXIT_PRAGMAS, "BEGIN IMMEDIATE")
+        set_up(engine, "writes at exit")
         return engine
 
 
-def _set_up(engine: Engine, pragmas: Sequence[str], begin: str) -> None:
+def set_up(engine: Engine, use: Use) -> None:
+    """Have each connection of `engine`, and each transaction, begin as `use` demands of its kind of database."""
+    pragmas, begin = _BEGINNINGS.get((engine.dialect.name, use), ((), None))
+
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
@@ -146,7 +164,8 @@ def _set_up(engine: Engine, pragmas: Sequence[str], begin: str) -> None:
 
     @event.listens_for(engine, "begin")
     def send_begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        if begin is not None:
+            connection.exec_driver_sql(begin)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ together than a database to run it.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import Connection, Executable, bindparam, text
+from sqlalchemy import Connection, TextClause, bindparam, text
 
 from ccr_asgi.usage.tables import AMOUNTS, MONEY_COLUMNS, TOKEN_COLUMNS, TTFT_BIN_EDGES_MS, TTFT_BINS, rollup
 
@@ -81,8 +81,22 @@ _STARTS = {
 """The SQL for the beginning of the cell in which a moment lies."""
 
 
+# No row's name is empty: that is seen to where rows are made.
+_ROW_KEYS = "COALESCE(provider, ''), COALESCE(model, ''), agent_id IS NULL"
+# By their places: PostgreSQL takes a name for the column of the rows, which may be NULL.
+_BY_KEYS = ", ".join(str(place) for place in range(1, len(_KEYS) + 1))
+
+
 def _start(minutes: int, moment: str) -> str:
     return _STARTS[minutes].format(moment=moment)
+
+
+def _statement(sql: str) -> TextClause:
+    """`sql` with its parameters written as `@name`, since SQLAlchemy would take the colons of times for some."""
+    return text(sql.replace(":", r"\:").replace("@", ":"))
+
+
+# Keeping it
 
 
 def add(connection: Connection, ids: Sequence[str]) -> None:
@@ -105,7 +119,7 @@ def sweep(connection: Connection, start: str, end: str) -> None:
 
 
 def rebuild(connection: Connection) -> None:
-    """Make all cells anew from the rows, after these were changed by other means than ours; 100,000 rows take seconds."""
+    """Make all cells anew from the rows, after these were changed by other means than ours; 100,000 take seconds."""
     connection.execute(text("DELETE FROM rollup"))
     for cube, (*longer, shortest) in GRAINS.items():
         connection.execute(_statement(_from_rows(cube, shortest)))
@@ -113,7 +127,7 @@ def rebuild(connection: Connection) -> None:
             connection.execute(_statement(_from_cells(cube, minutes, shortest)))
 
 
-def _adding(sign: str) -> Executable:
+def _adding(sign: str) -> TextClause:
     """The statement that adds the rows with these `ids` to all their cells, or takes them out of these."""
     kinds = " UNION ALL ".join(
         f"SELECT '{cube}' AS cube, {minutes} AS minutes" for cube, grains in GRAINS.items() for minutes in grains
@@ -124,7 +138,7 @@ def _adding(sign: str) -> Executable:
     added = ", ".join(f"{name} = rollup.{name} + excluded.{name}" for name in _MEASURES)
     statement = _statement(
         f"INSERT INTO rollup ({_COLUMNS}) "  # noqa: S608 -- words of ours
-        f"SELECT cube, minutes, CASE minutes {starts} END, CASE cube {names} ELSE '' END, {_ROW_KEYS}, {measures} "
+        f"SELECT cube, minutes, CASE cube {names} ELSE '' END, CASE minutes {starts} END, {_ROW_KEYS}, {measures} "
         f"FROM requests_priced CROSS JOIN ({kinds}) AS kinds WHERE id IN @ids GROUP BY {_BY_KEYS} "
         f"ON CONFLICT ({', '.join(_KEYS)}) DO UPDATE SET {added}"
     )
@@ -136,7 +150,7 @@ def _from_rows(cube: str, minutes: int) -> str:
     name = f"COALESCE({NAMES[cube]}, '')" if cube in NAMES else "''"
     return (
         f"INSERT INTO rollup ({_COLUMNS}) SELECT '{cube}', {minutes}, "  # noqa: S608 -- words of ours
-        f"{_start(minutes, 'started_at')}, {name}, {_ROW_KEYS}, {', '.join(_MEASURES.values())} "
+        f"{name}, {_start(minutes, 'started_at')}, {_ROW_KEYS}, {', '.join(_MEASURES.values())} "
         f"FROM requests_priced GROUP BY {_BY_KEYS}"
     )
 
@@ -145,6 +159,14 @@ def _from_cells(cube: str, minutes: int, shorter: int) -> str:
     """All cells of one length, made of those of a shorter one."""
     return (
         f"INSERT INTO rollup ({_COLUMNS}) SELECT cube, {minutes}, "  # noqa: S608 -- words of ours
-        f"{_start(minutes, 'start')}, name, provider, model, main, {', '.join(f'SUM({name})' for name in _MEASURES)} "
+        f"name, {_start(minutes, 'start')}, provider, model, main, {', '.join(f'SUM({name})' for name in _MEASURES)} "
         f"FROM rollup WHERE cube = '{cube}' AND minutes = {shorter} GROUP BY {_BY_KEYS}"
     )
+
+
+_ADD = _adding("")
+_SUBTRACT = _adding("-")
+_SWEEP = _statement(
+    "DELETE FROM rollup "
+    "WHERE cube = @cube AND minutes = @minutes AND start >= @first AND start < @last AND requests = 0"
+)

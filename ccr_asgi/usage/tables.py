@@ -183,8 +183,8 @@ rollup = Table(
     metadata,
     Column("cube", Text, primary_key=True, doc="Whose sums: all, agent, session or project"),
     Column("minutes", Integer, primary_key=True, doc="How long a cell is: 15, 60 or 1440 minutes"),
-    Column("start", _Moment, primary_key=True, doc="When the cell begins, UTC"),
     Column("name", Text, primary_key=True, doc="The agent, session or project; empty for none, and in the cube all"),
+    Column("start", _Moment, primary_key=True, doc="When the cell begins, UTC"),
     Column("provider", Text, primary_key=True, doc="The provider; empty for none"),
     Column("model", Text, primary_key=True, doc="The model; empty for none"),
     Column("main", Boolean, primary_key=True, doc="Requests of a main conversation, which name no agent"),
@@ -198,7 +198,7 @@ rollup = Table(
     *(_counter(f"{name}_told", f"Those that tell {name}") for name in (*TOKEN_COLUMNS, *MONEY_COLUMNS)),
     *(_counter(f"{amount}_unpriced", f"Those that used tokens and have no {amount} amount") for amount in AMOUNTS),
     *(_counter(name, "Those whose time to first token is in this bin") for name in TTFT_BINS),
-    Index(None, "name", "cube", "minutes", "start"),
+    Index(None, "cube", "minutes", "start"),
     sqlite_with_rowid=False,
 )
 

@@ -159,16 +159,18 @@ def upgrade() -> None:
         "rollup",
         sa.Column("cube", sa.Text(), nullable=False),
         sa.Column("minutes", sa.Integer(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
         sa.Column("start", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
-        *(sa.Column(name, sa.Text(), nullable=False) for name in ("name", "provider", "model")),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
         sa.Column("main", sa.Boolean(), nullable=False),
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in MEASURES),
         sa.PrimaryKeyConstraint(
-            "cube", "minutes", "start", "name", "provider", "model", "main", name=op.f("pk_rollup")
+            "cube", "minutes", "name", "start", "provider", "model", "main", name=op.f("pk_rollup")
         ),
         sqlite_with_rowid=False,
     )
-    op.create_index(op.f("ix_rollup_name_cube_minutes_start"), "rollup", ["name", "cube", "minutes", "start"])
+    op.create_index(op.f("ix_rollup_cube_minutes_start"), "rollup", ["cube", "minutes", "start"])
     for cube, (name, minutes) in CUBES.items():
         fill(cube, name, minutes)
     for view, statement in VIEWS.items():
@@ -178,15 +180,15 @@ def upgrade() -> None:
 
 def fill(cube: str, name: str, minutes: Sequence[int]) -> None:
     shortest, *longer = minutes
-    into = f"INSERT INTO rollup (cube, minutes, start, name, provider, model, main, {', '.join(MEASURES)})"
-    keys = f"{QUARTER_OF}, {name}, COALESCE(provider, ''), COALESCE(model, ''), agent_id IS NULL"
+    into = f"INSERT INTO rollup (cube, minutes, name, start, provider, model, main, {', '.join(MEASURES)})"
+    keys = f"{name}, {QUARTER_OF}, COALESCE(provider, ''), COALESCE(model, ''), agent_id IS NULL"
     op.execute(
         f"{into} SELECT '{cube}', {shortest}, {keys}, {', '.join(MEASURES.values())} "  # noqa: S608 -- words of ours
         "FROM requests_priced GROUP BY 1, 2, 3, 4, 5, 6, 7"
     )
     for length in longer:
         op.execute(
-            f"{into} SELECT cube, {length}, {LONGER[length]}, name, provider, model, main, "  # noqa: S608 -- words of ours
+            f"{into} SELECT cube, {length}, name, {LONGER[length]}, provider, model, main, "  # noqa: S608 -- words of ours
             f"{', '.join(f'SUM({measure})' for measure in MEASURES)} "
             f"FROM rollup WHERE cube = '{cube}' AND minutes = {shortest} GROUP BY 1, 2, 3, 4, 5, 6, 7"
         )

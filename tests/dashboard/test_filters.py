@@ -1,6 +1,6 @@
 """The query string of the pages: what it may hold, what it means, and how the rest is refused."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -158,3 +158,15 @@ def test_a_link_keeps_the_other_choices_and_begins_on_the_first_page() -> None:
     assert found.query(model=None, range="all") == "?range=all&tz=Europe%2FBerlin"
     assert "&page=4&" in found.query(page=4)
     assert window().query() == ""
+
+
+def test_the_window_before_is_as_long_and_ends_where_this_begins() -> None:
+    before = window(range="24h", provider="a").before()
+    assert before is not None
+    assert (before.start, before.end) == (NOW - timedelta(hours=48), NOW - timedelta(hours=24))
+    assert before.filters == {"provider": "a"}
+    bounded = window(from_="2026-01-30", to="2026-01-31").before()
+    assert bounded is not None
+    assert (bounded.start, bounded.end) == (utc(2026, 1, 28), utc(2026, 1, 30))
+    assert window(range="all").before() is None
+    assert window(from_="2027-01-01").before() is None

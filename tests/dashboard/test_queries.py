@@ -7,17 +7,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import create_engine, text
 
+from ccr_asgi.dashboard import queries
 from ccr_asgi.dashboard.filters import parse_window
-from ccr_asgi.dashboard.queries import AGENT_ROWS, NOTHING, Overview, conditions, entries, overview
+from ccr_asgi.dashboard.queries import NAMED_GROUPS, Overview, entries, overview
+from ccr_asgi.dashboard.sources import Sql, row_conditions
+from ccr_asgi.dashboard.totals import NOTHING
 from ccr_asgi.usage.record import Tokens, UsageRecord
+from ccr_asgi.usage.rollup import rebuild
 from ccr_asgi.usage.store import UsageStore
-from ccr_asgi.usage.tables import requests
 from tests.usage.records import record
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+KEYS = ("provider", "model", "agent", "session", "project")
 
 
 @pytest.fixture
@@ -35,9 +38,12 @@ async def store(path: Path) -> AsyncIterator[UsageStore]:
 
 def price(path: Path, where: str, **micro_usd: int | None) -> None:
     """Write amounts into the rows that fit `where`."""
-    columns = ", ".join(f"{name}_micro_usd = ?" for name in micro_usd)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"UPDATE requests SET {columns} WHERE {where}", list(micro_usd.values()))  # noqa: S608 -- the test's own words
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        columns = ", ".join(f"{name}_micro_usd = :{name}" for name in micro_usd)
+        connection.execute(text(f"UPDATE requests SET {columns} WHERE {where}"), micro_usd)  # noqa: S608 -- our words
+        rebuild(connection)
+    engine.dispose()
 
 
 async def look(store: UsageStore, **parameters: str) -> Overview:
@@ -57,7 +63,7 @@ async def test_no_row_gives_no_number_and_no_zero_in_its_place(store: UsageStore
     assert (found.summary.ttft_p50_ms, found.summary.ttft_p95_ms) == (None, None)
     assert NOTHING.requests == 0
     assert (NOTHING.tokens, NOTHING.billed_micro_usd, NOTHING.cache_hit_ratio, NOTHING.error_ratio) == (None,) * 4
-    assert [list(breakdown.groups) for breakdown in (found.by_provider, found.by_model, found.by_agent)] == [[], [], []]
+    assert {key: list(breakdown.groups) for key, breakdown in found.breakdowns.items()} == {key: [] for key in KEYS}
     assert list(found.recent) == []
 
 
@@ -96,7 +102,7 @@ async def test_no_price_is_not_a_price_of_0(store: UsageStore, path: Path) -> No
     )
     price(path, "id = 'priced'", billed=1_500_000, list=2_000_000, saved=-5)
     found = await look(store)
-    by_model = {group.name: group.totals for group in found.by_model.groups}
+    by_model = {group.name: group.totals for group in found.breakdowns["model"].groups}
     a, b, c, d = (by_model[name] for name in "abcd")
     assert (a.billed_micro_usd, a.billed_unpriced, a.list_micro_usd, a.saved_micro_usd) == (1_500_000, 0, 2_000_000, -5)
     assert (b.billed_micro_usd, b.billed_unpriced) == (None, 1)
@@ -158,21 +164,43 @@ async def test_breakdowns_are_folds_of_the_same_rows(store: UsageStore) -> None:
     await store.insert(rows)
     found = await look(store)
     counts = [
-        [(group.name, group.totals.requests) for group in breakdown.groups]
-        for breakdown in (found.by_provider, found.by_model, found.by_agent)
+        [(group.name, group.totals.requests) for group in breakdown.groups] for breakdown in found.breakdowns.values()
     ]
     assert counts[0] == [("cerebras", 4), ("other", 2), (None, 1)]
     assert counts[1] == [("gpt-oss-120b", 5), (None, 1), ("zai-glm-4.7", 1)]
     assert sorted(counts[2], key=str) == sorted([("a1", 3), (None, 3), ("a2", 1)], key=str)
-    for breakdown in (found.by_provider, found.by_model, found.by_agent):
+    for breakdown in found.breakdowns.values():
         assert sum((group.totals for group in breakdown.groups), start=NOTHING) == found.summary.totals
 
 
-async def test_of_many_agents_the_busiest_are_named_and_all_are_counted(store: UsageStore) -> None:
-    rows = [record(f"r{n}", started_at=at(hours=1), agent_id=f"a{n}") for n in range(AGENT_ROWS + 5)]
-    await store.insert([*rows, record("twice", started_at=at(hours=1), agent_id="a77")])
-    agents = (await look(store)).by_agent
-    assert (len(agents.groups), agents.count, agents.groups[0].name) == (AGENT_ROWS, AGENT_ROWS + 5, "a77")
+@pytest.mark.parametrize("filters", [{}, {"outcome": "ok"}, {"session": "session-1"}])
+async def test_of_many_agents_the_busiest_are_named(store: UsageStore, filters: dict[str, str]) -> None:
+    rows = [record(f"r{n}", started_at=at(hours=1), agent_id=f"a{n:03}") for n in range(NAMED_GROUPS)]
+    await store.insert([*rows, record("twice", started_at=at(hours=1), agent_id="a077")])
+    agents = (await look(store, **filters)).breakdowns["agent"]
+    assert [group.name for group in agents.groups[:3]] == ["a077", "a000", "a001"]
+    assert (len(agents.groups), agents.count) == (NAMED_GROUPS, NAMED_GROUPS)
+    await store.insert([record("one more", started_at=at(hours=1), agent_id="a999")])
+    agents = (await look(store, **filters)).breakdowns["agent"]
+    assert (len(agents.groups), agents.count, agents.groups[-1].name) == (NAMED_GROUPS, None, "a099")
+
+
+async def test_what_one_agent_did_is_told_by_session_and_project(store: UsageStore) -> None:
+    await store.insert(
+        [
+            record("a", started_at=at(hours=1), session_id="s1", project="p1"),
+            record("b", started_at=at(hours=2), session_id="s1", project=None),
+            record("c", started_at=at(hours=3), session_id="s2", project="p1"),
+            record("d", started_at=at(hours=3), session_id="s2", project="p1", agent_id="other"),
+        ]
+    )
+    found = (await look(store, agent="agent-1")).breakdowns
+    shown = {key: [(g.name, g.totals.requests) for g in found[key].groups] for key in ("agent", "session", "project")}
+    assert shown == {
+        "agent": [("agent-1", 3)],
+        "session": [("s1", 2), ("s2", 1)],
+        "project": [("p1", 2), (None, 1)],
+    }
 
 
 async def test_a_range_takes_its_first_moment_and_leaves_its_last(store: UsageStore) -> None:
@@ -225,7 +253,7 @@ async def test_filters_hold_for_all_numbers(store: UsageStore, filters: dict[str
     found = await look(store, **filters)
     assert sorted(row.id for row in found.recent) == list(ids)
     assert found.summary.totals.requests == len(ids)
-    for breakdown in (found.by_provider, found.by_model, found.by_agent):
+    for breakdown in found.breakdowns.values():
         assert sum(group.totals.requests for group in breakdown.groups) == len(ids)
 
 
@@ -277,9 +305,79 @@ async def test_entries_of_a_page(store: UsageStore) -> None:
 
 @pytest.mark.parametrize("window", [{"range": "24h"}, {"range": "7d", "model": "m"}])
 async def test_a_range_is_found_by_an_index(store: UsageStore, path: Path, window: dict[str, str]) -> None:
-    where = conditions(parse_window(window.items(), NOW))
-    query = select(requests).where(*where).compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+    sql = Sql()
+    query = f"SELECT * FROM requests_priced WHERE {row_conditions(sql, parse_window(window.items(), NOW))}"  # noqa: S608 -- ours
     with closing(sqlite3.connect(path)) as connection:
-        plan = " ".join(str(row) for row in connection.execute(f"EXPLAIN QUERY PLAN {query}"))
+        plan = str(connection.execute(f"EXPLAIN QUERY PLAN {query}", sql.parameters).fetchall())
     assert "USING INDEX" in plan
     assert "started_at>" in plan
+
+
+# Over time
+
+
+async def test_the_equal_time_before_is_summed_too(store: UsageStore) -> None:
+    await store.insert([record(f"r{hours}", started_at=at(hours=hours)) for hours in (1, 25, 26, 49)])
+    found = (await look(store, range="24h")).summary
+    assert found.previous is not None
+    assert (found.totals.requests, found.previous.requests, found.previous.output_tokens) == (1, 2, 100)
+    assert (await look(store, range="all")).summary.previous is None
+
+
+async def test_a_series_has_every_step_and_every_provider(store: UsageStore) -> None:
+    await store.insert(
+        [
+            record("a", started_at=at(hours=1)),
+            record("b", started_at=at(hours=1), provider="other", outcome="error", tokens=Tokens(), ttft_ms=None),
+            record("c", started_at=at(hours=3), ttft_ms=1_000.0),
+            record("d", started_at=at(hours=3), provider=None, ttft_ms=1_000.0),
+        ]
+    )
+    series = (await look(store, from_="2026-01-31T08:00", to="2026-01-31T20:00")).series
+    assert series is not None
+    assert (series.steps.name, len(series.steps.edges), series.steps.edges[0]) == ("1h", 12, at(hours=4))
+    assert list(series.providers) == [None, "cerebras", "other"]
+    cerebras = series.providers["cerebras"]
+    assert cerebras["requests"] == [0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]
+    assert cerebras["output_tokens"][:4] == [None, 50, None, 50]
+    assert series.providers["other"]["errors"][3] == 1
+    assert series.providers["other"]["output_tokens"][3] is None
+    assert [p50 is not None for p50 in series.ttft_p50_ms[:5]] == [False, True, False, True, False]
+    assert series.ttft_p95_ms[1] == pytest.approx(1_000, rel=0.26)
+
+
+@pytest.mark.parametrize(("zone", "steps"), [("UTC", [2, 1]), ("Asia/Kolkata", [1, 2]), ("America/New_York", [3])])
+async def test_days_of_a_series_are_those_of_the_zone(store: UsageStore, zone: str, steps: list[int]) -> None:
+    moments = [datetime(2026, 1, 20, 6, tzinfo=UTC), datetime(2026, 1, 20, 18, 45, tzinfo=UTC)]
+    moments.append(datetime(2026, 1, 21, 3, 30, tzinfo=UTC))
+    await store.insert([record(f"r{number}", started_at=moment) for number, moment in enumerate(moments)])
+    series = (await look(store, from_="2026-01-10", tz=zone)).series
+    assert series is not None
+    assert [count for count in series.providers["cerebras"]["requests"] if count] == steps
+
+
+async def test_all_time_begins_with_the_first_request(store: UsageStore) -> None:
+    assert (await look(store, range="all")).series is None
+    await store.insert([record("a", started_at=at(days=400)), record("b", started_at=at(days=1))])
+    series = (await look(store, range="all")).series
+    assert series is not None
+    assert (series.steps.name, series.steps.edges[0]) == ("7d", at(days=400))
+    requests = series.providers["cerebras"]["requests"]
+    assert (requests[0], requests[-1], sum(count or 0 for count in requests)) == (1, 1, 2)
+
+
+async def test_time_to_come_has_no_series(store: UsageStore) -> None:
+    assert (await look(store, from_="2027-01-01")).series is None
+
+
+async def test_percentiles_of_many_requests_are_estimated_and_said_to_be(
+    store: UsageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "EXACT_TTFTS", 99)
+    await store.insert([record(f"r{n}", started_at=at(hours=1), ttft_ms=100.0 + 10 * n) for n in range(100)])
+    found = (await look(store)).summary
+    assert found.ttft_estimated
+    assert found.ttft_p50_ms == pytest.approx(590, rel=0.13)
+    assert found.ttft_p95_ms == pytest.approx(1040, rel=0.13)
+    exact = (await look(store, outcome="ok")).summary  # no cell knows of it
+    assert (exact.ttft_estimated, exact.ttft_p50_ms, exact.ttft_p95_ms) == (False, 590.0, 1040.0)

@@ -1,5 +1,7 @@
 """The dashboard and its JSON as a browser gets them: the same numbers, everything escaped, under any prefix."""
 
+import csv
+import io
 import json
 import re
 import sqlite3
@@ -22,6 +24,7 @@ from ccr_asgi.usage.record import Tokens, UsageRecord
 from ccr_asgi.usage.store import UsageStore
 from tests.support.asgi import Response, request
 from tests.usage.records import record
+from tests.usage.valuations import valuation
 
 COSTS = {"gpt-oss-120b": Cost(input=0.35, output=0.75, cache_read=0.1), "<b>": Cost(input=1, output=2)}
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'; DROP TABLE requests; --", "{{ 7 * 7 }}"]
@@ -132,11 +135,7 @@ async def fill(store: UsageStore, path: Path) -> None:
                error_type="invalid_request_error"),
     ]  # fmt: skip
     await store.insert(rows)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            "UPDATE requests SET billed_micro_usd = 1234567, list_micro_usd = 2000000, saved_micro_usd = 3 "
-            "WHERE id = 'a'"
-        )
+    await store.reprice({"a": valuation(1234567, 2000000, 3)}, datetime.now(UTC))
 
 
 async def test_the_page_and_the_json_say_the_same_numbers(app: Starlette, store: UsageStore, path: Path) -> None:
@@ -145,7 +144,7 @@ async def test_the_page_and_the_json_say_the_same_numbers(app: Starlette, store:
     for field, values in shown.values["summary"].items():
         summary = {**said["summary"], "cache_write_tokens": 70 * 2}
         assert [float(value) for value in values] == [summary[field]], field
-    for group in ("provider", "model", "agent"):
+    for group in ("provider", "model", "agent", "session", "project"):
         fields = shown.values[f"by-{group}"]
         for field in (
             "requests",
@@ -350,7 +349,7 @@ async def test_what_is_not_understood_is_said_in_the_page_and_in_the_json(app: S
     assert said["error"]["type"] == "invalid_request_error"
     assert "found '9d'" in said["error"]["message"]
     for query in ("format=xml", "format=json&format=legacy"):
-        assert "accepted: json, legacy" in (await usage(app, query, status=400))["error"]["message"]
+        assert "accepted: json, legacy, csv" in (await usage(app, query, status=400))["error"]["message"]
 
 
 async def test_a_database_that_cannot_be_opened_is_said(broken_app: Starlette) -> None:
@@ -368,10 +367,10 @@ async def test_a_database_that_fails_later_is_said_without_our_internals(
     app: Starlette, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("ALTER TABLE requests RENAME COLUMN agent_id TO gone")
+        connection.execute("DROP VIEW requests_priced")
     assert "the server's log says why" in (await page(app, status=503)).words()
     assert "SELECT" not in (await usage(app, status=503))["error"]["message"]
-    assert "agent_id" in caplog.text
+    assert "requests_priced" in caplog.text
 
 
 async def test_a_closed_store_is_said(app: Starlette, store: UsageStore) -> None:
@@ -423,6 +422,66 @@ async def test_the_original_form_has_ranges_filters_and_pages_when_asked(app: St
     assert await inputs("page=2&page_size=2") == [1, 2]
     assert await inputs("range=24h") == [0, 1, 2, 3, 4, 5]
     assert await inputs("model=m") == [10]
+
+
+async def test_the_json_has_series_breakdowns_and_what_was_before(app: Starlette, store: UsageStore) -> None:
+    await store.insert([recent("a"), recent("b", 2, session_id=None, project="other"), recent("old", 60 * 30)])
+    await store.reprice({"a": valuation(1_000_000, 2_000_000, 3)}, datetime.now(UTC))
+    said = await usage(app)
+    assert {key: said[f"{key}s"] for key in ("provider", "model", "agent", "session", "project")} == {
+        "provider": 1, "model": 1, "agent": 1, "session": 2, "project": 2,
+    }  # fmt: skip
+    assert [(group["session"], group["requests"]) for group in said["by_session"]] == [(None, 1), ("session-1", 1)]
+    assert [(group["project"], group["requests"]) for group in said["by_project"]] == [("ledger", 1), ("other", 1)]
+    assert said["previous"]["requests"] == 1
+    assert said["summary"]["ttft_estimated"] is False
+    series = said["series"]
+    (cerebras,) = series["by_provider"]
+    assert (series["step"], cerebras["provider"]) == ("1h", "cerebras")
+    steps = len(series["starts"])
+    assert (
+        {len(values) for name, values in cerebras.items() if name != "provider"}
+        == {steps}
+        == {len(series["ttft_p50_ms"])}
+    )
+    assert (sum(cerebras["requests"]), sum(cost or 0 for cost in cerebras["billed_usd"])) == (2, 1.0)
+    assert all(
+        first < second for first, second in zip(series["starts"], [*series["starts"][1:], series["end"]], strict=True)
+    )
+    assert (await usage(app, "from=2999-01-01"))["series"] is None
+
+
+async def test_csv_is_the_view_as_a_table(app: Starlette, store: UsageStore, path: Path) -> None:
+    await store.insert([recent("a", 2, model="=cmd|'/c calc'!A1", project='two "words", a comma'), recent("b", 1)])
+    await store.reprice({"b": valuation(1_500_000, 2_000_000, -3)}, datetime.now(UTC))
+    response = await get(app, "/api/usage", "format=csv")
+    assert response.header("content-type") == b"text/csv; charset=utf-8"
+    assert response.header("content-disposition") == b'attachment; filename="usage.csv"'
+    assert response.header("content-security-policy") == CONTENT_SECURITY_POLICY.encode()
+    first, second = csv.DictReader(io.StringIO(response.body.decode("utf-8")))
+    with closing(sqlite3.connect(path)) as connection:
+        names = [row[1] for row in connection.execute("PRAGMA table_info(v_requests)")]
+    assert list(first) == names
+    assert (first["id"], first["model"], first["project"]) == ("a", "'=cmd|'/c calc'!A1", 'two "words", a comma')
+    assert (first["billed_usd"], second["billed_usd"], second["saved_usd"]) == ("", "1.5", "-3e-06")
+
+
+@pytest.mark.parametrize("rows", [0, 3, 4, 9])
+async def test_csv_has_all_rows_of_the_window(
+    app: Starlette, store: UsageStore, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(routes_module, "BATCH_ROWS", 4)
+    await store.insert([recent(f"r{index}", 100 - index) for index in range(rows)])
+    await store.insert([recent("old", 60 * 24 * 40), recent("another", 1, model="m")])
+
+    async def ids(query: str) -> list[str]:
+        body = (await get(app, "/api/usage", f"format=csv&{query}")).body.decode("utf-8")
+        return [row["id"] for row in csv.DictReader(io.StringIO(body))]
+
+    assert await ids("model=gpt-oss-120b") == [f"r{index}" for index in range(rows)]
+    assert await ids("range=all&model=gpt-oss-120b") == ["old", *(f"r{index}" for index in range(rows))]
+    assert await ids("page=2&page_size=2&model=gpt-oss-120b") == [f"r{index}" for index in range(rows)][2:4]
+    assert (await get(app, "/api/usage", "format=csv&range=no")).status == 400
 
 
 async def test_static_files_are_kept_for_ever_under_the_address_of_their_content(app: Starlette) -> None:

