@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+START_S = 2.0
+"""How long a server's start waits for the usage database before it serves all the same."""
+
 _LoginKey = tuple[Path, str, Timeouts, Network]
 _TransportKey = tuple[Timeouts, Network]
 
@@ -178,8 +181,15 @@ class Runtime:
         self.usage().writer.record(row)
 
     async def start(self) -> None:
-        """Have the running loop's services started; returns when the database is open, or given up for now."""
-        await asyncio.shield(self.usage().starting)
+        """Have the running loop's services started; returns when the database is open, or given up for now.
+
+        A database that somebody else has locked is waited for no longer than `START_S`: traffic comes first.
+        """
+        _, waiting = await asyncio.wait({self.usage().starting}, timeout=START_S)
+        if waiting:
+            logger.warning(
+                "The usage database is not open after %g s. Requests are served; their usage waits.", START_S
+            )
 
     async def stop(self) -> None:
         """Write what is queued and close what the running loop has open."""

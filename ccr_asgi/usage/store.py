@@ -120,9 +120,14 @@ class UsageStore:
             raise
 
     def insert_sync(self, rows: Sequence[UsageRecord]) -> None:
-        """As `insert`, without an event loop or a thread: for the interpreter's exit."""
+        """As `insert`, without an event loop or a thread: for the interpreter's exit.
+
+        The schema may not be there yet, if the exit comes while `start` makes it.
+        """
         try:
             with self._database.exit_engine().begin() as connection:
+                if not (_has_revision(connection) and connection.execute(_REVISION).scalar() == SCHEMA_REVISION):
+                    import_module("ccr_asgi.usage.migrate").upgrade(connection)
                 changes.insert(connection, prepare(rows, self._value))
         except exc.DBAPIError as error:
             if _may_pass(error):

@@ -141,9 +141,7 @@ def test_the_last_link_keeps_the_client_s_credential_and_model(world: World) -> 
     assert told(response)["x-ccr-attempts"] == "3"
 
 
-@pytest.mark.parametrize(
-    "last", [anthropic_error(400, "no such model"), anthropic_error(529, "overloaded")]
-)
+@pytest.mark.parametrize("last", [anthropic_error(400, "no such model"), anthropic_error(529, "overloaded")])
 def test_if_all_fail_the_first_error_is_shown(world: World, last: Answer) -> None:
     world.chat.on("/v1/chat/completions", chat_error(429, "the first one", headers=[("retry-after", "7")]))
     world.third.on("/anthropic/v1/messages", anthropic_error(500, "the second one"))
