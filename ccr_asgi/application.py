@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ccr_asgi.config import Config, config_path, load_config, parse_config
 from ccr_asgi.config_file import ENV_PREFIX
+from ccr_asgi.draining import Drain
 from ccr_asgi.errors import ConfigError
 from ccr_asgi.exchange import Exchange
 from ccr_asgi.middleware.auth_injection import AuthInjectionMiddleware
@@ -95,6 +96,7 @@ class Application:
         self._file = watched
         self._runtime = Runtime(config)
         self._reloader = Reloader(config, self._runtime, watched, load)
+        self._drain = Drain(lambda: self._runtime.config.timeouts.drain_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection, or the server's lifespan."""
@@ -104,7 +106,7 @@ class Application:
             await send({"type": "websocket.close", "code": 1000})
         else:
             self._runtime.usage()
-            await self._reloader.stack()(scope, receive, send)
+            await self._drain.run(self._reloader.stack(), scope, receive, send)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -120,6 +122,7 @@ class Application:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
+        self._drain.await_sigterm()
         async with self.running():
             await send({"type": "lifespan.startup.complete"})
             await receive()

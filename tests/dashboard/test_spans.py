@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccr_asgi.dashboard.spans import Span, cut, floor
@@ -44,6 +44,7 @@ def test_without_cells_the_rows_tell_it_all() -> None:
 moments = st.datetimes(datetime(2026, 1, 1), datetime(2026, 2, 1), timezones=st.just(UTC))
 
 
+@settings(deadline=None)
 @given(st.none() | moments, st.none() | moments, st.sampled_from([LENGTHS, (1440, 15), (15,), ()]))
 def test_spans_follow_each_other_and_begin_and_end_with_cells(
     start: datetime | None, end: datetime | None, lengths: tuple[int, ...]

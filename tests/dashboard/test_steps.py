@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccr_asgi.dashboard.steps import divide
@@ -75,6 +75,7 @@ zones = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     st.datetimes(datetime(2015, 1, 1), datetime(2026, 1, 1), timezones=st.just(UTC)),
     st.timedeltas(timedelta(milliseconds=1), timedelta(days=4000)),

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from anthropic._streaming import SSEDecoder
 from anthropic.lib.streaming._messages import accumulate_event
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccr_asgi.usage import accumulator as module
@@ -136,6 +136,7 @@ def sdk_usage(stream: bytes) -> Any:
     return snapshot.usage
 
 
+@settings(deadline=None)
 @given(start_usages, breakdowns, st.lists(delta_usages, max_size=3))
 def test_tokens_are_those_of_the_sdk(
     usage: dict[str, Any], breakdown: dict[str, int] | None, deltas: list[dict[str, Any]]

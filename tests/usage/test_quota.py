@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccr_asgi.usage.quota import MAX_WINDOWS, QuotaWindow, newest, parse_quota
@@ -185,6 +185,7 @@ _PARTS = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.lists(_PARTS, max_size=5).map(b"".join), st.binary(max_size=30) | _PARTS), max_size=8))
 def test_no_header_is_an_error(headers: list[tuple[bytes, bytes]]) -> None:
     for window in parse_quota("any", headers, AT):
