@@ -45,6 +45,7 @@ e2e: dev $(CLAUDE)/.installed $(CODEX)/.installed ## the real Claude Code and th
 
 bench: dev ## what the parts cost, as ratios measured in one run
 	$(BIN)/python -m benchmarks.transport
+	$(BIN)/python -m benchmarks.usage_queries
 
 docs: dev ## the tests that hold the documentation to the code
 	$(BIN)/pytest -n auto tests/docs
