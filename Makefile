@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLAUDE := .cache/claude-code
 CODEX := .cache/codex
+MUTANTS := .cache/mutants
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev format lint typecheck layers test cov e2e bench docs build check clean
+.PHONY: help run install dev format lint typecheck test cov e2e mutants bench docs build check clean
 
 help: ## what can be done
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +43,9 @@ cov: dev ## the same, with branch coverage and its limits
 
 e2e: dev $(CLAUDE)/.installed $(CODEX)/.installed ## the real Claude Code and the real Codex CLI against simulated providers
 	CI_E2E_REQUIRED=1 $(BIN)/pytest tests/e2e -m e2e
+
+mutants: dev $(MUTANTS)/.installed ## which small changes of the converters no test notices; MODULES="…" for some
+	nice -n 15 $(BIN)/python -m tests.mutation.run $(MUTANTS)/bin $(MODULES)
 
 bench: dev ## what the parts cost, as ratios measured in one run
 	$(BIN)/python -m benchmarks.transport
@@ -77,4 +81,9 @@ $(CLAUDE)/.installed:
 
 $(CODEX)/.installed:
 	npm install --silent --no-fund --no-audit --prefix $(CODEX) @openai/codex
+	@touch $@
+
+$(MUTANTS)/.installed: | $(VENV)/bin/python
+	$(BIN)/python -m venv $(MUTANTS)
+	$(MUTANTS)/bin/python -m pip install --quiet cosmic-ray==8.7.0
 	@touch $@

@@ -23,10 +23,20 @@ def are_cut(text: str) -> bool:
     """Whether the arguments are not complete, though they may have gone on to be."""
     if arguments_object(text) is not None:
         return False
+    if not text.startswith("{"):
+        return "null".startswith(text) or (text.startswith('"') and not _is_json(text))
     try:
         read_partial(text)
     except ValueError:
-        return not text.startswith("{")
+        return False
+    return True
+
+
+def _is_json(text: str) -> bool:
+    try:
+        loads(text)
+    except ValueError:
+        return False
     return True
 
 

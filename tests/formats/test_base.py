@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ccr_asgi.errors import RequestError
-from ccr_asgi.formats.base import UsageExtra, secrets_of, shallow_enough
+from ccr_asgi.formats.base import ConversionContext, UpstreamRequest, UsageExtra, secrets_of, shallow_enough
 from ccr_asgi.quirks import Quirks
 from tests.formats.requests import route
 
@@ -25,6 +25,11 @@ from tests.formats.requests import route
 )
 def test_long_values_of_a_provider_are_secrets(provider: dict[str, Any], expected: tuple[str, ...]) -> None:
     assert secrets_of(route(**provider).provider) == expected
+
+
+def test_a_session_and_headers_may_be_missing() -> None:
+    assert ConversionContext("msg_1") == ConversionContext(message_id="msg_1", session_id=None)
+    assert UpstreamRequest(b"{}") == UpstreamRequest(body=b"{}", headers=())
 
 
 def test_nothing_is_told_beside_the_wire_by_default() -> None:

@@ -110,6 +110,10 @@ def test_thirty_two_evenly_spaced_parts_are_read(part: int) -> None:
     assert estimate_tokens(marked) == 3 * 1_679
 
 
+def test_the_parts_stand_for_the_whole_to_the_nearest_token() -> None:
+    assert estimate_tokens("港" * 2_048 + "\0" * 97_952) == 2_562  # 1679 tokens in 65 536 of 100 000 characters
+
+
 @settings(deadline=None)
 @given(st.text(st.characters(), max_size=50))
 def test_any_text_has_an_estimate(sample: str) -> None:
@@ -125,6 +129,7 @@ PLAIN = counted(user("hi"))
 
 def test_a_message_a_tool_and_what_cannot_be_read_count_exactly() -> None:
     assert PLAIN == 2 * 4 + 1
+    assert counted(user("hi"), system="a b c d e f g h") == PLAIN + 9
     assert counted(user("hi"), user("hi")) == 3 * 4 + 3
     schema = estimate_tokens(json.dumps(tool("T")["input_schema"], separators=(",", ":")))
     for name in ("A", "T"):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccr_asgi.errors import ProviderError
@@ -304,6 +304,7 @@ STEPS: list[Step] = [
 ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(range(len(STEPS) + 2)), max_size=12))
 def test_any_order_of_steps_is_legal_and_says_the_same_both_ways(order: list[int]) -> None:
     def call(place: int) -> Step:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccr_asgi.errors import ProviderError
@@ -39,6 +39,7 @@ def failure(*chunks: dict[str, Any], finish: str | None = "tool_calls") -> str:
     return found[0].message
 
 
+@settings(deadline=None)
 @given(st.lists(INPUTS, min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_any_interleaving_gives_the_same_calls(inputs: list[dict[str, Any]], random: Any) -> None:
     fragments = []
@@ -71,6 +72,23 @@ def test_text_that_comes_inside_a_call_waits_for_its_end() -> None:
     out = read_events(made.feed(sse(call(arguments=":1}"), done=False)))
     assert [event["type"] for event in out][1:3] == ["content_block_stop", "content_block_start"]
     assert out[-1]["delta"] == {"type": "text_delta", "text": "then"}
+
+
+def test_all_that_waited_for_a_call_comes_with_its_end() -> None:
+    made = machine()
+    made.feed(sse(call(0, name="A", arguments='{"a"'), chunk({"content": "then"}), done=False))
+    assert made.feed(sse(call(1, name="B", arguments='{"b"'), done=False)) == b""
+    out = read_events(made.feed(sse(call(0, arguments=":1}"), done=False)))
+    started = [event["content_block"] for event in out if event["type"] == "content_block_start"]
+    assert [block["type"] for block in started] == ["text", "tool_use"]
+    assert out[-1]["delta"] == {"type": "input_json_delta", "partial_json": '{"b"'}
+
+
+@pytest.mark.parametrize("finish", ["tool_calls", "stop", None])
+def test_a_call_is_the_reason_to_stop(finish: str | None) -> None:
+    found = answer(call(id="call_1", name="A", arguments="{}"), chunk({}, finish)).message
+    assert found is not None
+    assert found["stop_reason"] == "tool_use"
 
 
 @pytest.mark.parametrize(
@@ -151,20 +169,32 @@ def test_an_id_of_an_earlier_call_of_the_conversation_is_made_anew() -> None:
 # Which fragment belongs to which call
 
 
-def test_another_name_after_complete_arguments_is_another_call() -> None:
-    assert uses(call(name="A", arguments="{}"), call(name="B", arguments=""), call(arguments="{}")) == [
-        ("toolu_golden_0", "A", {}),
-        ("toolu_golden_1", "B", {}),
+@pytest.mark.parametrize(("first", "second"), [("A", "B"), ("B", "A")])
+def test_another_name_after_complete_arguments_is_another_call(first: str, second: str) -> None:
+    assert uses(call(name=first, arguments="{}"), call(name=second, arguments=""), call(arguments="{}")) == [
+        ("toolu_golden_0", first, {}),
+        ("toolu_golden_1", second, {}),
     ]
 
 
-def test_another_id_is_another_call_of_the_same_tool_before_its_arguments_begin() -> None:
+def test_a_repeated_name_before_an_inner_object_is_no_other_call() -> None:
+    chunks = [call(name="A", arguments='{"a":'), call(name="A", arguments='{"b": 1}}')]
+    assert uses(*chunks) == [("toolu_golden_0", "A", {"a": {"b": 1}})]
+
+
+def test_a_repeated_id_is_the_same_call() -> None:
+    chunks = [call(id="call_1", name="A", arguments='{"a":'), call(id="call_1", name="A", arguments="1}")]
+    assert uses(*chunks) == [("call_1", "A", {"a": 1})]
+
+
+@pytest.mark.parametrize(("first", "second"), [("call_1", "call_2"), ("call_2", "call_1")])
+def test_another_id_is_another_call_of_the_same_tool_before_its_arguments_begin(first: str, second: str) -> None:
     chunks = [
-        call(id="call_1", name="A", arguments="{}"),
-        call(id="call_2", name="A", arguments=""),
+        call(id=first, name="A", arguments="{}"),
+        call(id=second, name="A", arguments=""),
         call(arguments='{"a": 1}'),
     ]
-    assert uses(*chunks) == [("call_1", "A", {}), ("call_2", "A", {"a": 1})]
+    assert uses(*chunks) == [(first, "A", {}), (second, "A", {"a": 1})]
 
 
 def test_white_space_at_the_border_of_two_fragments_is_kept() -> None:

@@ -101,6 +101,22 @@ def test_usage_without_an_end_before_it_is_not_the_end() -> None:
     assert not made.finished
 
 
+@pytest.mark.parametrize(
+    ("last", "ended"),
+    [
+        ({"choices": [], "usage": USAGE}, True),
+        ({"usage": USAGE}, True),
+        ({"choices": []}, False),
+        ({"choices": [], "usage": None}, False),
+        (chunk({}, usage=USAGE), False),
+    ],
+)
+def test_usage_alone_behind_the_reason_is_the_end(last: dict[str, Any], ended: bool) -> None:
+    made = machine()
+    made.feed(sse(chunk({"content": "Hi"}, "stop"), last, done=False))
+    assert made.finished is ended
+
+
 # Pings and failures
 
 
@@ -170,6 +186,31 @@ def test_any_form_of_error_is_one(error: dict[str, Any]) -> None:
 def test_an_event_named_error_is_one(event: bytes) -> None:
     with pytest.raises(ProviderError, match=r"^p: no$"):
         machine().feed(event)
+
+
+@pytest.mark.parametrize(
+    "choice", [{"error": {"message": "no"}}, {"message": "no", "finish_reason": "error"}, {"index": 0, "error": "no"}]
+)
+def test_an_error_in_a_choice_is_one(choice: dict[str, Any]) -> None:
+    with pytest.raises(ProviderError, match=r"^p: no$"):
+        machine().feed(sse({"choices": [choice]}))
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        b"data: 5\n\n",
+        b"data:\n\n",
+        b"event: chunk\ndata: {}\n\n",
+        sse({"usage": USAGE}, done=False),
+        sse({"choices": [], "detail": "none", "message": "none"}, done=False),
+    ],
+)
+def test_what_says_nothing_ends_nothing(harmless: bytes) -> None:
+    text = sse(chunk({"content": "Hi"}), done=False)
+    found = run(machine(), [text, harmless, text, harmless, sse(chunk({}, "stop"))], streamed=True).message
+    assert found is not None
+    assert found["content"] == [{"type": "text", "text": "HiHi"}]
 
 
 # What it refuses
@@ -308,6 +349,60 @@ def test_the_reason_is_remembered_and_nothing_is_no_reason() -> None:
     found = answer(chunk({"content": "Hi"}, "length"), chunk({}, ""), chunk({}, None)).message
     assert found is not None
     assert found["stop_reason"] == "max_tokens"
+
+
+UNENDED = sse(chunk({"content": "Hi"}), done=False)
+STOPPED = sse(chunk({"content": "Hi"}, "stop"), done=False)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize(
+    ("body", "whole"),
+    [
+        (UNENDED + b"data: [DONE]", True),
+        (UNENDED.rstrip(), True),
+        (UNENDED + b'data: {"choices": []}', True),
+        (UNENDED + b'data: {"choi', False),
+        (STOPPED + b'data: {"choi', True),
+        (STOPPED + b"data: [DON", True),
+    ],
+)
+def test_a_last_event_without_its_blank_line_counts_if_it_is_whole(body: bytes, whole: bool, streamed: bool) -> None:
+    result = run(machine(streamed=streamed), [body], streamed=streamed)
+    assert (result.error is None) is whole
+    assert (result.message is not None) is whole
+    if result.message is not None:
+        assert result.message["content"] == [{"type": "text", "text": "Hi"}]
+
+
+def test_only_the_first_choice_is_taken() -> None:
+    other = {"index": 1, "delta": {"content": "other"}, "finish_reason": "length"}
+    first = {"delta": {"content": "Hi"}, "finish_reason": "stop"}
+    found = answer({"choices": [5, other, None, first]}).message
+    assert found is not None
+    assert (found["content"], found["stop_reason"]) == ([{"type": "text", "text": "Hi"}], "end_turn")
+
+
+def test_a_function_call_of_old_is_a_call() -> None:
+    pieces = [{"name": "A", "arguments": '{"a":'}, {"arguments": "1}"}]
+    found = answer(*[chunk({"function_call": piece}) for piece in pieces], chunk({}, "function_call")).message
+    assert found is not None
+    assert [(block["name"], block["input"]) for block in found["content"]] == [("A", {"a": 1})]
+
+
+def test_a_function_call_beside_calls_is_passed_over() -> None:
+    both = call(id="call_1", name="A", arguments="{}")
+    both["choices"][0]["delta"]["function_call"] = {"name": "B", "arguments": "{}"}
+    found = answer(both, chunk({}, "tool_calls")).message
+    assert found is not None
+    assert [block["name"] for block in found["content"]] == ["A"]
+
+
+def test_text_may_come_in_parts() -> None:
+    parts = [{"type": "text", "text": "a"}, 5, {"type": "refusal", "refusal": "b"}, {"text": 7}, {}]
+    found = answer(chunk({"content": parts}), chunk({}, "stop")).message
+    assert found is not None
+    assert found["content"] == [{"type": "text", "text": "ab"}]
 
 
 # Usage and what goes beside it

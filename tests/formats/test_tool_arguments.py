@@ -45,6 +45,10 @@ def test_whole_arguments_are_an_object(text: str, expected: dict[str, Any] | Non
         ("{'a", False),
         ("nul", True),
         ('"{\\"a', True),
+        ("[]", False),
+        ("[1", False),
+        ("5", False),
+        ('"a"', False),
     ],
 )
 def test_cut_arguments_might_have_gone_on(text: str, expected: bool) -> None:
