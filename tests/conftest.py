@@ -1,11 +1,13 @@
 """Fixtures for every test: no developer's own files or variables are read, and a fake upstream is at hand."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import codex_login
 from tests.support.fake_upstream import FakeUpstream
 
 _FOREIGN_PREFIXES = ("CCR_ASGI_", "ANTHROPIC_", "CLAUDE_", "CODEX_", "OPENAI_", "CEREBRAS_", "UVICORN_", "GRANIAN_")
@@ -27,6 +29,12 @@ def _no_foreign_settings(unused_home: Path, monkeypatch: pytest.MonkeyPatch) -> 
             monkeypatch.delenv(name)
     yield
     assert not (left := sorted(unused_home.rglob("*"))), f"the test wrote to a HOME that it did not set: {left}"
+
+
+@pytest.fixture(autouse=True)
+def _tokens_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login that has some time left has it in the last test of a long run, too."""
+    monkeypatch.setattr(codex_login, "started_s", int(time.time()))
 
 
 @pytest.fixture

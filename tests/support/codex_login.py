@@ -18,8 +18,9 @@ TEN_DAYS_S = 864_000.0
 ACCOUNT_ID = "11111111-2222-4333-8444-invented0001"
 PATH = "/oauth/token"
 
-_STARTED_S = int(time.time())
-"""Tokens of the same number and length are the same tokens all along a test run."""
+started_s = int(time.time())
+"""The ends of tokens are reckoned from here, which every test sets anew: so those of the same number and length are the
+same tokens all along a test."""
 
 
 def jwt(claims: Any) -> str:
@@ -29,7 +30,7 @@ def jwt(claims: Any) -> str:
 
 def access_token(number: int = 1, *, ends_in_s: float | None = TEN_DAYS_S, **claims: Any) -> str:
     """The access token of login `number`; without `exp` if it has no end."""
-    end: dict[str, float] = {} if ends_in_s is None else {"exp": _STARTED_S + ends_in_s}
+    end: dict[str, float] = {} if ends_in_s is None else {"exp": started_s + ends_in_s}
     return jwt({"number": number, **end, **claims})
 
 
