@@ -10,7 +10,7 @@ MUTANTS := .cache/mutants
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev format lint typecheck test cov e2e mutants bench docs build check clean
+.PHONY: help run install dev format lint typecheck test cov cov-converters e2e mutants bench docs build check clean
 
 help: ## what can be done
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,9 +37,12 @@ typecheck: dev ## mypy, strict
 test: dev ## all tests but those that need a browser, the real Claude Code or the real Codex CLI
 	$(BIN)/pytest -n auto -m "not e2e"
 
-cov: dev ## the same, with branch coverage and its limits
+cov: cov-converters ## the same, with branch coverage and its limits
 	$(BIN)/pytest -n auto -m "not e2e" --cov --cov-report=term
-	$(BIN)/coverage report --include='ccr_asgi/formats/*,ccr_asgi/wire/*' --fail-under=100
+
+cov-converters: dev ## every branch of the converters, from their own tests
+	$(BIN)/pytest -n auto tests/formats tests/wire \
+		--cov=ccr_asgi.formats --cov=ccr_asgi.wire --cov-report=term --cov-fail-under=100
 
 e2e: dev $(CLAUDE)/.installed $(CODEX)/.installed ## the real Claude Code and the real Codex CLI against simulated providers
 	CI_E2E_REQUIRED=1 $(BIN)/pytest tests/e2e -m e2e
