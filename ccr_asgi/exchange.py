@@ -28,6 +28,9 @@ from ccr_asgi.wire.json_codec import loads
 logger = logging.getLogger(__name__)
 
 SCOPE_KEY = "ccr_asgi.exchange"
+PROXY_KEY = "ccr_asgi.proxy_key"
+"""In the scope: the name of the proxy key that the client gave. Written by Guard."""
+
 MESSAGES_PATH = b"/v1/messages"
 COUNT_TOKENS_PATH = b"/v1/messages/count_tokens"
 
@@ -46,6 +49,8 @@ class Exchange:
         started_at: When the request came; UTC.
         started_s: The same on `time.perf_counter`, for durations.
         requested_model: `model` of the body. Written by TagExtraction; read by Routing and UsageCapture.
+        proxy_key: The name of the proxy key that the client gave. Written by Guard, through the scope; read by
+            UsageCapture.
         streamed: `stream` of the body. Written by TagExtraction; read by UsageCapture.
         tag: The tag that routes. Written by TagExtraction; read by Routing.
         session_id: Claude Code's session, by header or metadata. Written by TagExtraction; read by FormatConversion
@@ -73,6 +78,7 @@ class Exchange:
     request_id: str = field(default_factory=new_request_id)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started_s: float = field(default_factory=time.perf_counter)
+    proxy_key: str | None = None
     requested_model: str | None = None
     streamed: bool = False
     tag: Tag | None = None
@@ -180,7 +186,7 @@ def ensure_exchange(scope: Scope) -> tuple[Scope, Exchange, bool]:
     exchange = scope.get(SCOPE_KEY)
     if isinstance(exchange, Exchange):
         return scope, exchange, False
-    exchange = Exchange()
+    exchange = Exchange(proxy_key=scope.get(PROXY_KEY))
     return {**scope, SCOPE_KEY: exchange}, exchange, True
 
 

@@ -112,7 +112,7 @@ class RequestRow:
     parent_agent_id: str | None
     session_id: str | None
     project: str | None
-    streamed: bool
+    streamed: bool | None
     status: int | None
     outcome: Outcome
     stop_reason: str | None
@@ -124,7 +124,7 @@ class RequestRow:
     output_tokens: int | None
     reasoning_tokens: int | None
     ttft_ms: float | None
-    duration_ms: float
+    duration_ms: float | None
     attempts: int
     resends: int
     estimated: bool
@@ -139,6 +139,7 @@ class RequestRow:
     original_list_micro_usd: int | None
     original_saved_micro_usd: int | None
     repriced_at: str | None
+    proxy_key: str | None
 
     @property
     def cache_write_tokens(self) -> int | None:

@@ -19,7 +19,7 @@ from ccr_asgi.errors import (
     RequestTooLarge,
     UnsupportedEncoding,
 )
-from ccr_asgi.exchange import new_request_id
+from ccr_asgi.exchange import PROXY_KEY, new_request_id
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 KEY_HEADER = b"x-ccr-key"
@@ -45,7 +45,8 @@ class GuardMiddleware:
         pages: Paths of pages for people, and what is below them: a link from a sister site may lead there, and a key
             may be given as a password.
 
-    Refusals are rendered here, since nothing of ours stands above. `x-ccr-key` never goes on.
+    Refusals are rendered here, since nothing of ours stands above. `x-ccr-key` never goes on; the name of its owner
+    does, in the scope.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class GuardMiddleware:
     ) -> None:
         self.app = app
         self._hosts = LOCAL_HOSTS | {host.lower() for host in allowed_hosts}
-        self._keys = [key.encode("utf-8") for key in (proxy_keys or {}).values()]
+        self._keys = {owner: key.encode("utf-8") for owner, key in (proxy_keys or {}).items()}
         self._max_body_bytes = max_body_bytes
         self._max_header_bytes = max_header_bytes
         self._pages = tuple(prefix.encode("ascii") for prefix in pages)
@@ -76,7 +77,8 @@ class GuardMiddleware:
             await send_error(send, error, new_request_id(), extra=_extra(error))
             return
         if header(scope, KEY_HEADER) is not None:
-            scope = with_headers(scope, [pair for pair in scope["headers"] if pair[0] != KEY_HEADER])
+            kept = [pair for pair in scope["headers"] if pair[0] != KEY_HEADER]
+            scope = {**with_headers(scope, kept), PROXY_KEY: self._key_owner(scope)}
         if header(scope, b"content-length") is not None:  # the server holds the client to it
             await self.app(scope, receive, send)
             return
@@ -135,22 +137,24 @@ class GuardMiddleware:
         return any(path == page or path.startswith(page + b"/") for page in self._pages)
 
     def _check_peer(self, scope: Scope) -> None:
-        if _is_local(scope.get("client")) or self._has_key(scope):
+        if _is_local(scope.get("client")) or self._key_owner(scope) is not None:
             return
         if self._keys and self._is_page(scope):
             raise _PasswordWanted("Give a proxy key as the password.")
         advice = "Send a proxy key in x-ccr-key." if self._keys else "Configure proxyKeys to let other machines in."
         raise PermissionDenied(f"Only this machine may use the proxy without a key. {advice}")
 
-    def _has_key(self, scope: Scope) -> bool:
+    def _key_owner(self, scope: Scope) -> str | None:
+        """The name of the proxy key that came with the request."""
         given = header(scope, KEY_HEADER)
         if given is None and self._is_page(scope):
             given = _basic_password(header(scope, b"authorization") or "")
         if given is None:
-            return False
+            return None
         # Every key is compared, so that the time tells nothing about which one was close.
-        found = [hmac.compare_digest(given.encode("latin-1", "replace"), key) for key in self._keys]
-        return any(found)
+        offered = given.encode("latin-1", "replace")
+        owners = [owner for owner, key in self._keys.items() if hmac.compare_digest(offered, key)]
+        return owners[0] if owners else None
 
     def _check_body(self, scope: Scope) -> None:
         encoding = header(scope, b"content-encoding")

@@ -132,6 +132,7 @@ class _Observer:
             subscription=_by_subscription(scope, exchange),
             attempt_log=tuple(exchange.attempt_log) if len(exchange.attempt_log) > 1 else (),
             quota=self._quota(),
+            proxy_key=exchange.proxy_key,
         )
 
     def _quota(self) -> tuple[QuotaWindow, ...]:

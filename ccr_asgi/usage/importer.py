@@ -13,7 +13,8 @@ started_at             `timestamp`; the original took it when the answer ended
 provider, model        as written
 input, cache, output   as written, but NULL for a 0 that means "not told": in a line without any tokens, and in the
                        original's lines of converted providers, of whose input and cache it knew nothing
-cache writes           `cacheCreationTokens` as writes of 5 minutes, as wherever no breakdown was told
+cache writes           `cacheCreationTokens`, of which `cacheCreation1hTokens` were for an hour if the line has that,
+                       and the others for 5 minutes, as wherever no breakdown was told
 outcome                `outcome` if the line has one; else ok, or error where no provider was asked
 attempts               1, or 0 where no provider was asked
 subscription           whether the caller says that a subscription pays the provider
@@ -28,7 +29,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from itertools import islice
@@ -51,9 +52,6 @@ ROWS_PER_TRANSACTION = 1_000
 PATIENCE_S = 60.0
 """How long the import waits for a database that another process has locked."""
 RETRY_S = 0.25
-
-UNTOLD_STREAMED = False
-UNTOLD_DURATION_MS = 0.0
 
 _SEEN_CACHE_KIB = 32 * 1024
 _BOM = b"\xef\xbb\xbf"
@@ -219,6 +217,7 @@ def parse_line(line: bytes, subscriptions: Collection[str], occurrences: Occurre
     provider, model = (_name(entry, key, optional=own_id is not None) for key in ("provider", "model"))
     parts = [_count(entry, key) for key in _PARTS]
     content = [provider, model, *parts, _count(entry, "totalTokens")]
+    tokens = _tokens(*parts, zero_is_told=own_id is not None or provider == _PASSED_THROUGH)
     return UsageRecord(
         id=own_id or _import_id(iso_utc(started_at), content, occurrences),
         started_at=started_at,
@@ -230,14 +229,14 @@ def parse_line(line: bytes, subscriptions: Collection[str], occurrences: Occurre
         parent_agent_id=None,
         session_id=None,
         project=None,
-        streamed=UNTOLD_STREAMED,
+        streamed=None,
         status=None,
         outcome=_outcome(entry, "ok" if provider else "error"),
         stop_reason=None,
         error_type=None,
-        tokens=_tokens(*parts, zero_is_told=own_id is not None or provider == _PASSED_THROUGH),
+        tokens=_by_life(tokens, _count(entry, "cacheCreation1hTokens")),
         ttft_ms=None,
-        duration_ms=UNTOLD_DURATION_MS,
+        duration_ms=None,
         attempts=1 if provider else 0,
         resends=0,
         estimated=False,
@@ -309,6 +308,18 @@ def _tokens(
     if not zero_is_told:
         input_, cache_read, cache_write = input_ or None, cache_read or None, cache_write or None
     return Tokens(input=input_, cache_read=cache_read, cache_write_5m=cache_write, output=output)
+
+
+def _by_life(tokens: Tokens, for_an_hour: int | None) -> Tokens:
+    """`tokens` with those cache writes apart that are for an hour."""
+    if not for_an_hour:
+        return tokens
+    written = tokens.cache_write_5m or 0
+    if for_an_hour > written:
+        raise BadLine(
+            f"cacheCreation1hTokens: found {for_an_hour}; accepted is a part of cacheCreationTokens, {written}"
+        )
+    return replace(tokens, cache_write_5m=written - for_an_hour, cache_write_1h=for_an_hour)
 
 
 def _import_id(started_at: str, content: Sequence[str | int | None], occurrences: Occurrences) -> str:

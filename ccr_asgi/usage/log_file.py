@@ -43,13 +43,21 @@ class LogFile:
 
 
 def legacy_line(row: UsageRecord) -> bytes:
-    """One line of usage.jsonl: the original's keys, where cache writes are one number and nothing told is 0."""
+    """One line of usage.jsonl: the original's keys, where cache writes are one number and nothing told is 0.
+
+    What these cannot say stands behind them, if there is something to say: which of the cache writes were for an hour,
+    and an outcome that is not ok.
+    """
     tokens = row.tokens
     parts = {
         "inputTokens": tokens.input or 0,
         "outputTokens": tokens.output or 0,
         "cacheReadTokens": tokens.cache_read or 0,
         "cacheCreationTokens": (tokens.cache_write_5m or 0) + (tokens.cache_write_1h or 0),
+    }
+    told = {
+        "cacheCreation1hTokens": tokens.cache_write_1h or None,
+        "outcome": None if row.outcome == "ok" else row.outcome,
     }
     line = {
         "timestamp": iso_utc(row.started_at),
@@ -58,5 +66,6 @@ def legacy_line(row: UsageRecord) -> bytes:
         **parts,
         "totalTokens": sum(parts.values()),
         "id": row.id,
+        **{key: value for key, value in told.items() if value is not None},
     }
     return dumps(line) + b"\n"

@@ -58,19 +58,20 @@ class UsageRecord:
         route_reason: Why this provider (`ccr_asgi.routing.Reason`); None if none was asked.
         agent_id, parent_agent_id, session_id: Claude Code's ids from its headers.
         project: The project's folder name or label.
-        streamed: The client asked for `stream: true`.
+        streamed: The client asked for `stream: true`; None if that was not told.
         status: The HTTP status the client got; None if it left before any.
         outcome: ok, error, cancelled (the client left), truncated (the answer broke off or its end never came).
         stop_reason: Anthropic's stop_reason.
         error_type: Anthropic's error type, when the outcome is an error.
         ttft_ms: Milliseconds to the first content; None if none came.
-        duration_ms: Milliseconds to the last byte.
+        duration_ms: Milliseconds to the last byte; None if that was not told.
         attempts: Links of the fallback chain that were tried (1 = no fallback; 0 = no upstream contact).
         resends: Times the request was sent again within a link.
         estimated: The token counts are our own estimate.
         subscription: The client's credential is a subscription's (billed 0).
         attempt_log: The links that were tried, in their order; empty where one answered at once.
         quota: The limits that the provider's answer told; no part of the row.
+        proxy_key: The name of the proxy key that the client gave.
     """
 
     id: str
@@ -83,17 +84,18 @@ class UsageRecord:
     parent_agent_id: str | None
     session_id: str | None
     project: str | None
-    streamed: bool
+    streamed: bool | None
     status: int | None
     outcome: Outcome
     stop_reason: str | None
     error_type: str | None
     tokens: Tokens
     ttft_ms: float | None
-    duration_ms: float
+    duration_ms: float | None
     attempts: int
     resends: int
     estimated: bool
     subscription: bool
     attempt_log: tuple[Attempt, ...] = ()
     quota: tuple[QuotaWindow, ...] = ()
+    proxy_key: str | None = None

@@ -41,13 +41,14 @@ def request_row(record: UsageRecord, valuation: "Valuation | None" = None) -> Ro
         "cache_write_1h_tokens": storable_count(tokens.cache_write_1h),
         "output_tokens": storable_count(tokens.output),
         "reasoning_tokens": storable_count(tokens.reasoning),
-        "ttft_ms": None if record.ttft_ms is None else round(record.ttft_ms, 3),
-        "duration_ms": round(record.duration_ms, 3),
+        "ttft_ms": _ms(record.ttft_ms),
+        "duration_ms": _ms(record.duration_ms),
         "attempts": record.attempts,
         "resends": record.resends,
         "estimated": record.estimated,
         "subscription": record.subscription,
         **(amounts(valuation) if valuation is not None else _unvalued(record)),
+        "proxy_key": storable(record.proxy_key),
     }
 
 
@@ -121,6 +122,10 @@ def quota_row(window: QuotaWindow) -> Row:
 def _name(text: str | None) -> str | None:
     """What rows are grouped by: an empty name is none."""
     return storable(text) or None
+
+
+def _ms(duration_ms: float | None) -> float | None:
+    return None if duration_ms is None else round(duration_ms, 3)
 
 
 def _float(number: Decimal | None) -> float | None:

@@ -30,7 +30,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 """The newest revision in `migrations/versions`: known here so that a start need not import Alembic to compare."""
 
 MAX_TEXT_CHARS = 500
@@ -67,7 +67,7 @@ requests = Table(
     Column("parent_agent_id", Text, doc="Claude Code's id of the agent that started it"),
     Column("session_id", Text, doc="Claude Code's id of the session"),
     Column("project", Text, doc="The project's folder name or label"),
-    Column("streamed", Boolean, nullable=False, doc="The client asked for a stream"),
+    Column("streamed", Boolean, doc="The client asked for a stream; NULL if not told"),
     Column("status", Integer, doc="The HTTP status that the client got; NULL if it left before any"),
     Column("outcome", Text, nullable=False, doc="ok, error, cancelled or truncated"),
     Column("stop_reason", Text, doc="Anthropic's stop_reason"),
@@ -79,7 +79,7 @@ requests = Table(
     Column("output_tokens", Integer, doc="Output tokens, reasoning included"),
     Column("reasoning_tokens", Integer, doc="The part of output_tokens spent on reasoning"),
     Column("ttft_ms", Double, doc="Milliseconds to the first content; NULL if none came"),
-    Column("duration_ms", Double, nullable=False, doc="Milliseconds to the last byte"),
+    Column("duration_ms", Double, doc="Milliseconds to the last byte; NULL if not told"),
     Column("attempts", Integer, nullable=False, doc="Links of the fallback chain that were tried; 1 = no fallback"),
     Column("resends", Integer, nullable=False, doc="Times the request was sent again within a link"),
     Column("estimated", Boolean, nullable=False, doc="The token counts are a local estimate"),
@@ -91,6 +91,7 @@ requests = Table(
     ),
     Column("price_id", Text, doc="The price in force, in `prices`; NULL = no price"),
     Column("baseline_price_id", Text, doc="The price of the Claude model asked for, in `prices`; NULL = no price"),
+    Column("proxy_key", Text, doc="The name of the proxy key that the client gave; NULL if none"),
     CheckConstraint("length(started_at) = 24", name="started_at"),
     CheckConstraint("outcome IN ('ok', 'error', 'cancelled', 'truncated')", name="outcome"),
     Index(None, "started_at"),

@@ -30,7 +30,7 @@ def test_it_fills_its_days_and_ends_before_now(days: int, now: datetime) -> None
     rows = rows_of_days(days, 1, now)
     assert rows == sorted(rows, key=lambda row: row.started_at)
     assert now - timedelta(days=days) <= rows[0].started_at
-    assert rows[-1].started_at + timedelta(milliseconds=rows[-1].duration_ms) < now
+    assert rows[-1].started_at + timedelta(milliseconds=rows[-1].duration_ms or 0) < now
     for hours in (1, 6, 24):
         assert any(row.started_at >= now - timedelta(hours=hours) for row in rows)
     assert {row.provider for row in rows} == KINDS.keys()

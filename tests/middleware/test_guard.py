@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from ccr_asgi.asgi import read_body
 from ccr_asgi.errors import RequestTooLarge
+from ccr_asgi.exchange import PROXY_KEY
 from ccr_asgi.middleware.guard import GuardMiddleware
 from tests.middleware.apps import Below, alone, answering, passes_other_scopes_on
 from tests.support import asgi
@@ -237,6 +238,19 @@ async def test_the_key_never_goes_on(client: tuple[str, int]) -> None:
     headers = [("X-CCR-Key", "key-of-alice"), ("a", "1"), ("x-ccr-key", "key-of-alice")]
     assert (await asgi.request(app, headers=headers, client=client)).status == 200
     assert below.headers == [(b"host", b"127.0.0.1:3456"), (b"a", b"1")]
+
+
+async def test_the_owner_of_the_key_is_told_below() -> None:
+    owners = []
+
+    async def below(scope: Scope, receive: Receive, send: Send) -> None:
+        owners.append(scope.get(PROXY_KEY))
+        await Below()(scope, receive, send)
+
+    app = alone(GuardMiddleware, below, proxy_keys=KEYS)
+    for key in ("key-of-alice", "key-of-böb".encode().decode("latin-1"), "unknown", None):
+        await asgi.request(app, headers=[("x-ccr-key", key)] if key else [])
+    assert owners == ["alice", "bob", None, None]
 
 
 # framing

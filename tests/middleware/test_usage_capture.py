@@ -60,6 +60,7 @@ async def test_a_stream_is_counted_as_it_goes_by() -> None:
     assert row.tokens == Tokens(input=11, cache_read=5, cache_write_5m=0, cache_write_1h=0, output=7)
     assert (row.model, row.id, row.started_at) == ("claude-x", below.exchange.request_id, below.exchange.started_at)
     assert row.ttft_ms is not None
+    assert row.duration_ms is not None
     assert 0 <= row.ttft_ms <= row.duration_ms
 
 

@@ -106,7 +106,7 @@ async def test_a_line_of_the_original_invents_nothing(store: UsageStore, path: P
     assert row["id"].startswith("import_")
     others = {key: row[key] for key in row.keys() if key not in told and key != "id"}  # noqa: SIM118 -- Row is no dict
     assert set(others.values()) == {None, 0}
-    stand_ins = {"streamed", "duration_ms", "resends", "estimated", "subscription"}
+    stand_ins = {"resends", "estimated", "subscription"}
     assert {key for key, value in others.items() if value == 0} == stand_ins
 
 
@@ -210,6 +210,13 @@ async def test_rows_that_we_wrote_are_known_by_their_id(store: UsageStore, path:
     assert [row["duration_ms"] for row in rows(path) if row["id"] == "req_1"] == [2000.0]
 
 
+async def test_a_line_of_ours_tells_again_what_it_was_written_from(store: UsageStore, path: Path) -> None:
+    told = record("req_1", outcome="cancelled")
+    await imported(legacy_line(told), store)
+    (row,) = rows(path)
+    assert (row["outcome"], row["cache_write_5m_tokens"], row["cache_write_1h_tokens"]) == ("cancelled", 30, 40)
+
+
 async def test_an_id_that_comes_twice_is_one_row(store: UsageStore, path: Path) -> None:
     assert counts(await imported(legacy_line(record("req_1")) * 2, store)) == (2, 1, 1, 0)
     assert len(rows(path)) == 1
@@ -281,6 +288,7 @@ async def test_an_import_that_was_broken_off_is_completed(
         (b"{\n", "not JSON"),
         (b'{"a": 1}}\n', "not JSON"),
         (b"\xff\xfe{}\n", "not JSON"),
+        (line(cacheCreation1hTokens=71), "found 71; accepted is a part of cacheCreationTokens, 70"),
         (b"\0\0\0\n", "not JSON"),
         (b"[" * 5000 + b"\n", "not JSON"),
         (b"[]\n", "not a JSON object"),

@@ -26,7 +26,13 @@ def test_a_line_has_the_originals_keys() -> None:
         "cacheCreationTokens": 70,
         "totalTokens": 150,
         "id": "req_7",
+        "cacheCreation1hTokens": 40,
     }
+
+
+@pytest.mark.parametrize("outcome", ["error", "cancelled", "truncated"])
+def test_an_outcome_that_is_not_ok_is_said(outcome: str) -> None:
+    assert json.loads(legacy_line(record(outcome=outcome)))["outcome"] == outcome
 
 
 @pytest.mark.parametrize(

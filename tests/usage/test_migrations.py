@@ -145,3 +145,23 @@ def test_alembic_prints_portable_statements(alembic: Alembic) -> None:
     assert re.search(r'started_at TEXT COLLATE "C" NOT NULL', printed)
     assert "duration_ms DOUBLE PRECISION NOT NULL" in printed
     assert all(view in printed for view in VIEWS.values())
+
+
+def test_what_an_import_did_not_tell_becomes_null(connection: Connection) -> None:
+    upgrade(connection, "0004")
+    connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+    for row_id, streamed, duration_ms in (("import_1", 0, 0.0), ("req_1", 1, 12.5), ("req_2", 0, 7.0)):
+        connection.exec_driver_sql(
+            "INSERT INTO requests (id, started_at, streamed, outcome, duration_ms, attempts, resends, estimated, "
+            "subscription) VALUES (?, '2026-01-31T09:30:00.123Z', ?, 'ok', ?, 2, 0, 0, 0)",
+            (row_id, streamed, duration_ms),
+        )
+        connection.exec_driver_sql("INSERT INTO attempts VALUES (?, 1, 'p', 'm', 429, 'e', 0, 1)", (row_id,))
+    upgrade(connection)
+    found = connection.exec_driver_sql("SELECT id, streamed, duration_ms, proxy_key FROM v_requests ORDER BY id")
+    assert [tuple(row) for row in found] == [
+        ("import_1", None, None, None),
+        ("req_1", 1, 12.5, None),
+        ("req_2", 0, 7.0, None),
+    ]
+    assert connection.exec_driver_sql("SELECT COUNT(*) FROM attempts").scalar() == 3

@@ -20,7 +20,7 @@ ATTEMPTS = (
 
 
 def test_a_record_becomes_a_row() -> None:
-    assert request_row(record()) == {
+    assert request_row(record(proxy_key="alice")) == {
         "id": "req_1",
         "started_at": "2026-01-31T09:30:00.123Z",
         "provider": "cerebras",
@@ -53,6 +53,7 @@ def test_a_record_becomes_a_row() -> None:
         "saved_micro_usd": None,
         "price_id": None,
         "baseline_price_id": None,
+        "proxy_key": "alice",
     }
 
 
