@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import func, literal, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,9 +16,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ccr_asgi.dashboard.filters import Window
 from ccr_asgi.dashboard.sources import STEP, Key, Question, Sql, cube_of, largest, row_conditions, summed
 from ccr_asgi.dashboard.steps import Steps, divide
-from ccr_asgi.dashboard.totals import NOTHING, TOTALS, Totals, percentile, plus, read_totals
+from ccr_asgi.dashboard.totals import (
+    NOTHING,
+    TOTALS,
+    Counts,
+    Totals,
+    add_counts,
+    percentile,
+    plus,
+    read_counts,
+    read_totals,
+)
 from ccr_asgi.usage.record import Outcome
-from ccr_asgi.usage.tables import TTFT_BINS
+from ccr_asgi.usage.tables import TTFT_BINS, repricings
 from ccr_asgi.usage.views import requests_priced as requests
 
 NAMED_GROUPS = 100
@@ -225,7 +235,7 @@ async def _exact_percentiles(
     sql = Sql()
     sql.words = (
         "SELECT place, ttft_ms FROM (SELECT ttft_ms, ROW_NUMBER() OVER (ORDER BY ttft_ms) AS place "  # noqa: S608 -- words of ours
-        f"FROM requests_priced WHERE {row_conditions(sql, window)} AND ttft_ms IS NOT NULL) AS sorted "
+        f"FROM requests WHERE {row_conditions(sql, window)} AND ttft_ms IS NOT NULL) AS sorted "
         f"WHERE place IN ({math.ceil(timed * 0.50)}, {math.ceil(timed * 0.95)}) ORDER BY place"
     )
     found = await _ask(connection, sql)
@@ -238,8 +248,14 @@ async def _by_names(connection: AsyncConnection, window: Window) -> Mapping[Key,
         key for key in _NAMED if cube_of(window, (key,)) is None and not {"agent", "session"}.isdisjoint(window.filters)
     ]
     # Of one agent or session, cells know no more; what it did elsewhere is little, and read in one go.
-    rows = await _ask(connection, summed(Question(window, few, TOTALS))) if few else []
+    rows = await _ask(connection, summed(Question(window, few, TOTALS, rows=await _rows(connection)))) if few else []
     return {key: _fold(key, rows) if key in few else await _by_name(connection, window, key) for key in _NAMED}
+
+
+async def _rows(connection: AsyncConnection) -> Literal["requests", "requests_priced"]:
+    """Where rows are read: what nobody priced anew need not be looked for there, which saves a third of the time."""
+    repriced = (await connection.execute(select(repricings.c.request_id).limit(1))).scalar()
+    return "requests" if repriced is None else "requests_priced"
 
 
 async def _by_name(connection: AsyncConnection, window: Window, key: Key) -> Breakdown:
@@ -292,11 +308,11 @@ async def _first_moment(connection: AsyncConnection) -> datetime | None:
 
 
 def _fold(of: Key, cells: Iterable[Mapping[str, Any]]) -> Breakdown:
-    sums: dict[str | None, Totals] = {}
-    for cell in cells:
-        totals = read_totals(cell)
-        sums[cell[of]] = sums[cell[of]] + totals if cell[of] in sums else totals
-    groups = [Group(name, totals) for name, totals in sums.items()]
+    sums: dict[str | None, Counts] = {}
+    for cell in cells:  # thousands of them, so that a `Totals` for each would take longer than the database
+        counts = read_counts(cell)
+        sums[cell[of]] = add_counts(sums[cell[of]], counts) if cell[of] in sums else counts
+    groups = [Group(name, Totals(*counts)) for name, counts in sums.items()]
     groups.sort(key=lambda group: (-group.totals.requests, group.name or ""))
     return Breakdown(of, groups[:NAMED_GROUPS], len(groups) if len(groups) <= NAMED_GROUPS else None)
 

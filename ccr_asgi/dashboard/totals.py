@@ -1,8 +1,9 @@
 """Sums over requests, as the pages and the JSON show them. A sum is None where no row told anything, which is not 0."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from operator import itemgetter
 from typing import Any
 
 from ccr_asgi.usage.tables import TTFT_BIN_EDGES_MS
@@ -39,8 +40,7 @@ class Totals:
     saved_unpriced: int = 0
 
     def __add__(self, other: "Totals") -> "Totals":
-        sums: dict[str, Any] = {name: plus(getattr(self, name), getattr(other, name)) for name in TOTALS}
-        return Totals(**sums)
+        return Totals(*add_counts(astuple(self), astuple(other)))
 
     @property
     def cache_write_tokens(self) -> int | None:
@@ -69,9 +69,21 @@ NOTHING = Totals()
 """The totals of no request."""
 
 
+Counts = tuple[Any, ...]
+"""The values of a `Totals`, in the order of its fields."""
+
+read_counts: Callable[[Mapping[str, Any]], Counts] = itemgetter(*TOTALS)
+"""The counts in a row that has a column for each."""
+
+
 def read_totals(row: Mapping[str, Any]) -> Totals:
     """The totals in a row that has a column for each."""
-    return Totals(**{name: row[name] for name in TOTALS})
+    return Totals(*read_counts(row))
+
+
+def add_counts(some: Counts, others: Counts) -> Counts:
+    """The sums, count by count."""
+    return tuple(map(plus, some, others))
 
 
 def plus(one: int | None, other: int | None) -> int | None:
