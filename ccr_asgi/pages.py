@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FORWARDED = (b"/v1/", b"/api/")
 """Paths that belong to the providers, but for those of ours that lie under them."""
-OURS = b"/api/usage"
+OURS = (b"/api/usage", b"/api/quota")
 
 
 class Pages:
@@ -49,7 +49,8 @@ class Pages:
         await self._pages(scope, receive, send)
 
     def _build(self) -> Starlette:
-        from ccr_asgi.dashboard.routes import routes  # here, since it loads SQLAlchemy and Jinja2
+        from ccr_asgi.dashboard.quota import quota_routes  # here, since they load SQLAlchemy and Jinja2
+        from ccr_asgi.dashboard.routes import routes
 
         async def ready(request: Request) -> Response:
             await (await self._store()).ping()
@@ -61,6 +62,7 @@ class Pages:
                 Route("/healthz", health),
                 Route("/readyz", ready),
                 *routes(self._store, database=self._config.usage.database, costs=self._config.usage.costs),
+                *quota_routes(self._store),
             ],
             exception_handlers={
                 404: _not_found,
@@ -75,7 +77,7 @@ class Pages:
 
 def is_forwarded(path: bytes) -> bool:
     """Whether a raw path is a provider's business: under /v1/ or /api/, not ours, and written without tricks."""
-    if not path.startswith(FORWARDED) or path == OURS or path.startswith(OURS + b"/"):
+    if not path.startswith(FORWARDED) or any(path == page or path.startswith(page + b"/") for page in OURS):
         return False
     return not has_dot_segment(path)
 

@@ -55,6 +55,7 @@ def pages(store: Store) -> Pages:
         *(("/v1/messages", True), ("/v1/", True), ("/v1/messages/count_tokens", True), ("/api/hello", True)),
         *(("/api/oauth/profile", True), ("/api/usages", True), ("/v1/models/..a", True), ("/v1//messages", True)),
         *(("/", False), ("/v1", False), ("/api", False), ("/api/usage", False), ("/api/usage/x", False)),
+        *(("/api/quota", False), ("/api/quotas", True)),
         *(("/dashboard", False), ("/V1/messages", False), ("//v1/messages", False), ("/x/v1/messages", False)),
         *(("/v1/../dashboard", False), ("/v1/%2e%2e/admin", False), ("/v1/./messages", False), ("/v1/a/..", False)),
         *(("/v1%2fmessages", False), ("http://evil.example/v1/messages", False), ("*", False), ("", False)),
@@ -126,7 +127,7 @@ async def test_a_defect_of_ours_is_told_without_our_internals() -> None:
     assert json.loads(call.response.body)["error"]["type"] == "api_error"
 
 
-@pytest.mark.parametrize("path", ["/dashboard", "/api/usage"])
+@pytest.mark.parametrize("path", ["/dashboard", "/api/usage", "/api/quota"])
 async def test_usage_is_shown(store: Store, path: str) -> None:
     app = pages(store)
     assert [(await asgi.request(app, path=path)).status for _ in range(2)] == [200, 200]

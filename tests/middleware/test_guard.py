@@ -195,7 +195,7 @@ async def test_the_refusal_of_a_peer_says_what_to_do() -> None:
         assert b"key-of-alice" not in response.body
 
 
-@pytest.mark.parametrize("path", ["/dashboard", "/dashboard/requests", "/api/usage"])
+@pytest.mark.parametrize("path", ["/dashboard", "/dashboard/requests", "/api/usage", "/api/quota"])
 async def test_on_our_pages_a_key_is_a_password(path: str) -> None:
     for user in ("x", ""):
         header = ("authorization", basic("key-of-alice", user))
