@@ -68,6 +68,8 @@ class Exchange:
         upstream_headers: The header fields of the upstream's latest answer, refusals included. Written by UpstreamApp;
             read by UsageCapture, for the quota they tell.
         upstream_headers_at: When they came; UTC.
+        former_headers: The same of the links before this one, with the provider's name first. Written by Routing; read
+            by UsageCapture.
         usage_extra: What the Anthropic wire cannot carry. Written by FormatConversion; read by UsageCapture.
         error: The error that the client was shown. Written by ErrorMiddleware; read by UsageCapture.
         answered: The last byte of the answer has been handed to the server, though the upstream may still be open.
@@ -92,6 +94,7 @@ class Exchange:
     conversion: Conversion | None = None
     upstream_headers: RawHeaders = ()
     upstream_headers_at: datetime | None = None
+    former_headers: list[tuple[str, RawHeaders, datetime]] = field(default_factory=list)
     usage_extra: UsageExtra = field(default_factory=UsageExtra)
     error: CcrError | None = None
     answered: bool = False
@@ -100,7 +103,12 @@ class Exchange:
     _watcher: asyncio.Task[None] | None = None
 
     def begin_link(self, route: Route, *, fallback_left: bool) -> None:
-        """Take up the next link of a chain: nothing of the former one's answer holds any more. Called by Routing."""
+        """Take up the next link of a chain: of the former one's answer only its header fields are kept.
+
+        Called by Routing.
+        """
+        if self.route is not None and self.upstream_headers_at is not None:
+            self.former_headers.append((self.route.provider.name, self.upstream_headers, self.upstream_headers_at))
         self.route, self.fallback_left = route, fallback_left
         self.attempts += 1
         self.conversion = None

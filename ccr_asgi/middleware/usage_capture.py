@@ -136,11 +136,13 @@ class _Observer:
         )
 
     def _quota(self) -> tuple[QuotaWindow, ...]:
+        """What each link's answer told, those that failed included: a refusal says most clearly what is used up."""
         exchange = self._exchange
-        if exchange.route is None:
-            return ()
-        told_at = exchange.upstream_headers_at or exchange.started_at
-        return parse_quota(exchange.route.provider.name, exchange.upstream_headers, told_at)
+        told = list(exchange.former_headers)
+        if exchange.route is not None:
+            told_at = exchange.upstream_headers_at or exchange.started_at
+            told.append((exchange.route.provider.name, exchange.upstream_headers, told_at))
+        return tuple(window for answer in told for window in parse_quota(*answer))
 
     def _outcome(self) -> Outcome:
         usage = self._accumulator

@@ -25,7 +25,9 @@ from tests.support.fake_upstream import (
     Answer,
     FakeUpstream,
     Fault,
+    RecordedRequest,
     anthropic_error,
+    anthropic_message,
     anthropic_sse,
     chat_error,
     chat_sse,
@@ -34,6 +36,10 @@ from tests.support.fake_upstream import (
 from tests.support.provider_answers import TEXT
 from tests.support.raw_http import RawResponse
 from tests.support.server import read_rows
+
+COSTS = {CHAT_MODEL: {"input": 1.0, "output": 10.0}, THIRD_MODEL: {"input": 100.0, "output": 1000.0}}
+THIRD_COST = (11, 7, 0.0081)
+"""The tokens of the third party's usual answer, and what they cost in USD."""
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +52,7 @@ def chained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def world(chained: World, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("ccr_asgi.middleware.routing.Cooldowns.rest", lambda *_: None)  # tests share a process
     chained.forget()
+    chained.third.on("/anthropic/v1/messages", third_answer)
     return chained
 
 
@@ -53,7 +60,8 @@ def _world(folder: Path, fallback: Any, **entry: Any) -> Iterator[World]:
     with FakeUpstream() as anthropic, FakeUpstream() as chat, FakeUpstream() as third:
         configured = providers(anthropic, chat, third)
         configured["cerebras"] |= {"fallback": fallback, **entry}
-        with world_in_a_thread(folder, {"providers": configured}) as served:
+        settings = {"providers": configured, "usage": {"database": str(folder / "usage.db"), "costs": COSTS}}
+        with world_in_a_thread(folder, settings) as served:
             yield World(served.url, served.database, anthropic, chat, third)
 
 
@@ -66,6 +74,17 @@ def told(response: RawResponse, prefix: str = "") -> dict[str, str]:
 def text_of(response: RawResponse) -> str:
     deltas = [event["delta"] for event in events(response.body) if event["type"] == "content_block_delta"]
     return "".join(delta.get("text", "") for delta in deltas)
+
+
+def cost_of(row: dict[str, Any]) -> tuple[int | None, int | None, float | None]:
+    """A row's tokens, in and out, and what it was billed in USD."""
+    return row["input_tokens"], row["output_tokens"], row["billed_usd"]
+
+
+def third_answer(request: RecordedRequest) -> Answer:
+    """What the third party usually says, under its own model's name."""
+    build = anthropic_sse if request.json().get("stream") else anthropic_message
+    return build(model=THIRD_MODEL)
 
 
 def attempts_of(world: World, session: str) -> list[tuple[Any, ...]]:
@@ -114,14 +133,17 @@ def test_the_next_link_answers(world: World, failure: Answer, status: int, error
     row = world.row(session)
     assert (row["provider"], row["outcome"], row["status"], row["input_tokens"]) == ("moonshot", "ok", 200, 11)
     assert row["route_reason"] == "fallback"
+    assert cost_of(row) == THIRD_COST
 
 
 def test_a_refused_connection_is_not_tried_again(tmp_path: Path) -> None:
     with refused_url() as url:
         for world in _world(tmp_path, [f"moonshot,{THIRD_MODEL}"], baseUrl=f"{url}/v1/chat/completions"):
+            world.third.on("/anthropic/v1/messages", third_answer)
             session = new_session()
             assert world.post(tagged(), session=session).status == 200
-            assert world.row(session)["resends"] == 0
+            row = world.row(session)
+            assert (row["resends"], row["provider"], cost_of(row)) == (0, "moonshot", THIRD_COST)
             assert attempts_of(world, session)[0][:3] == ("cerebras", CHAT_MODEL, 502)
 
 
@@ -155,6 +177,7 @@ def test_if_all_fail_the_first_error_is_shown(world: World, last: Answer) -> Non
     assert [attempt[0] for attempt in attempts_of(world, session)] == ["cerebras", "moonshot", "anthropic"]
     row = world.row(session)
     assert (row["outcome"], row["status"], row["error_type"], row["attempts"]) == ("error", 429, "rate_limit_error", 3)
+    assert cost_of(row) == (None, None, None), "nobody answered, so nothing was used"
 
 
 def test_after_the_first_byte_there_is_no_second_provider(world: World) -> None:
@@ -167,6 +190,7 @@ def test_after_the_first_byte_there_is_no_second_provider(world: World) -> None:
     assert not world.anthropic.arriving
     row = world.row(session)
     assert (row["provider"], row["outcome"], row["attempts"]) == ("cerebras", "error", 1)
+    assert (row["estimated"], row["billed_usd"]) == (1, (row["input_tokens"] + 10 * row["output_tokens"]) / 1_000_000)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
@@ -174,6 +198,16 @@ def test_what_another_provider_would_not_mend_is_shown_at_once(world: World, sta
     world.chat.on("/v1/chat/completions", chat_error(status, "your own fault"))
     assert "your own fault" in world.post(tagged()).body.decode()
     assert not world.third.arriving
+
+
+def test_what_a_link_that_failed_told_of_its_quota_is_kept(world: World) -> None:
+    told = [("x-codex-primary-used-percent", "100"), ("x-codex-primary-window-minutes", "300")]
+    world.chat.on("/v1/chat/completions", chat_error(429, "used up", headers=told))
+    session = new_session()
+    assert world.post(tagged(), session=session).status == 200
+    world.row(session)
+    (window,) = read_rows(world.database, "select * from v_quota where provider = 'cerebras'")
+    assert (window["window_name"], window["used_percent"]) == ("primary", 100.0)
 
 
 def test_a_model_with_an_empty_chain_has_none(world: World) -> None:
