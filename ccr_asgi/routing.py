@@ -8,7 +8,7 @@ route: in messages, in tool descriptions, in files that were read, in the tail o
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -196,6 +196,33 @@ class RoutingTable:
             self._require_credentials(default.provider)
             return default
         return route
+
+    def explain(self, model: str | None, tag: Tag | None = None, facts: Facts | None = None) -> tuple[Route, str]:
+        """What `resolve` decides, and what in the request or the configuration made it so, in a sentence.
+
+        Raises:
+            RequestError: As `resolve` does.
+        """
+        route = self.resolve(model, tag, facts)
+        match route.reason:
+            case "tag":
+                return route, f"The tag in the system prompt says {(tag.content if tag else None) or '':.200}."
+            case "model-pair":
+                return route, f"The model {model!r:.200} names its provider."
+            case "rule":
+                fitting = (index for index, rule in enumerate(self.rules) if facts and facts.fit(rule, model or ""))
+                return route, f"rules[{next(fitting)}] of the configuration is the first that the request fits."
+            case "model-name":
+                return route, f"providers.{route.provider.name}.models lists {route.model!r:.200}, and no other does."
+            case _:
+                return route, self._why_default(model, tag, facts)
+
+    def _why_default(self, model: str | None, tag: Tag | None, facts: Facts | None) -> str:
+        try:
+            replace(self, on_unknown="refuse").resolve(model, tag, facts)
+        except RequestError as error:
+            return f"onUnknown is 'passthrough', in place of this refusal: {error.message}"
+        return f"No tag, rule or listed model asks for another provider than {self.default}."
 
     def fallbacks(self, route: Route) -> list[Route]:
         """What to try, in this order, when `route` fails; a link that has no credentials is left out."""

@@ -344,3 +344,30 @@ def test_a_rule_without_a_model_keeps_the_one_that_was_asked_for() -> None:
     for provider, model in (("anthropic", None), ("cerebras", "claude-x")):
         table = RoutingTable(TABLE.providers, rules=(RuleEntry(route=provider),))
         assert table.resolve("claude-x", None, Facts()) == Route(TABLE.providers[provider], model, "rule")
+
+
+# why
+
+
+@pytest.mark.parametrize(
+    ("model", "tag", "reason", "because"),
+    [
+        ("claude-x", Tag(0, 0, "cerebras,m"), "tag", "The tag in the system prompt says cerebras,m."),
+        ("cerebras,m", None, "model-pair", "The model 'cerebras,m' names its provider."),
+        ("claude-haiku-4", None, "rule", "rules[1] of the configuration is the first that the request fits."),
+        ("gpt-oss-120b", None, "model-name", "providers.cerebras.models lists 'gpt-oss-120b', and no other does."),
+        ("claude-x", None, "default", "No tag, rule or listed model asks for another provider than anthropic."),
+        ("nobody,m", None, "default", "onUnknown is 'passthrough', in place of this refusal: Unknown provider"),
+    ],
+)
+def test_a_decision_can_be_explained(model: str, tag: Tag | None, reason: str, because: str) -> None:
+    rules = (RuleEntry(route="cerebras,a", model="no"), RuleEntry(route="cerebras,b", model="claude-haiku-*"))
+    table = dataclasses.replace(TABLE, rules=rules, on_unknown="passthrough")
+    route, told = table.explain(model, tag, Facts())
+    assert route == table.resolve(model, tag, Facts())
+    assert (route.reason, told[: len(because)]) == (reason, because)
+
+
+def test_what_is_refused_is_not_explained_otherwise() -> None:
+    with pytest.raises(RequestError, match="Unknown provider"):
+        TABLE.explain("nobody,m")
