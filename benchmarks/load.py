@@ -52,10 +52,11 @@ class Target:
 
 
 class Client(asyncio.Protocol):
-    """One connection, one request at a time."""
+    """One connection, one request at a time; `answering` is set when the first of an answer's body has come."""
 
     def __init__(self) -> None:
-        self._lost: ConnectionError | None = None
+        self.answering = asyncio.Event()
+        self._seen = Seen()
         self._done: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: Any) -> None:  # uvloop's is of a class of its own
@@ -89,6 +90,7 @@ class Client(asyncio.Protocol):
         """A piece of the body."""
         if not self._seen.size_bytes:
             self._seen.first_byte_ms = (time.perf_counter_ns() - self._began_ns) / 1e6
+            self.answering.set()
         self._seen.size_bytes += len(body)
         self._seen.tail = (self._seen.tail + body)[-200:]
 
