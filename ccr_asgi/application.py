@@ -48,12 +48,13 @@ def build_stack(config: Config, runtime: Runtime) -> ASGIApp:
     app = AuthInjectionMiddleware(app, credentials=lambda x: runtime.credentials(_route(x).provider, config))
     app = FormatConversionMiddleware(app, kind=lambda x: _route(x).provider.kind)
     table = RoutingTable(config.providers, on_unknown=config.on_unknown, rules=config.rules)
-    app = RoutingMiddleware(app, table=table, cooldowns=runtime.cooldowns)
+    standings = runtime.standings if config.budgets else None
+    app = RoutingMiddleware(app, table=table, cooldowns=runtime.cooldowns, standings=standings)
     app = TagExtractionMiddleware(app, project=config.usage.projects)
     app = ErrorMiddleware(app)
     app = UsageCaptureMiddleware(app, sink=runtime.record)
     app = ModelList(app, providers=config.providers.values())
-    app = Pages(app, store=runtime.store, config=config)
+    app = Pages(app, store=runtime.store, config=config, standings=standings)
     return GuardMiddleware(
         app,
         allowed_hosts=(*config.allowed_hosts, f"[{config.host}]" if ":" in config.host else config.host),

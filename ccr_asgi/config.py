@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ccr_asgi.config_budgets import check_budgets
 from ccr_asgi.config_file import (
     IMPLIED,
+    BudgetEntry,
     ConfigFile,
     Cost,
     Kind,
@@ -37,6 +39,7 @@ from ccr_asgi.errors import ConfigError
 from ccr_asgi.quirks import Quirks, preset_for, quirks_from_mapping
 
 __all__ = [
+    "BudgetEntry",
     "Config",
     "Cost",
     "Kind",
@@ -113,6 +116,7 @@ class Config:
         source: The file it was read from; None if there is none.
         providers: By name; "anthropic" is always among them.
         rules: Where requests go that say nothing themselves; the first that fits counts.
+        budgets: How much may be spent, and what is done beyond.
         usage: As configured, with `database` and `log_file` expanded.
         warnings: What is odd but usable, for the start-up lines.
     """
@@ -128,6 +132,7 @@ class Config:
     proxy_keys: Mapping[str, str] = field(repr=False)
     on_unknown: OnUnknown
     rules: tuple[RuleEntry, ...]
+    budgets: tuple[BudgetEntry, ...]
     network: Network
     warnings: tuple[str, ...] = ()
 
@@ -189,6 +194,7 @@ def parse_config(data: object, *, source: Path | None = None, environ: Mapping[s
     providers = _providers(file, where, environ)
     for index, rule in enumerate(file.rules):
         _checked_link(rule.route, providers, f"{where}: rules[{index}].route")
+    check_budgets(file.budgets, where, providers=providers, keys=file.proxy_keys)
     return Config(
         source=source,
         host=file.host,
@@ -203,6 +209,7 @@ def parse_config(data: object, *, source: Path | None = None, environ: Mapping[s
         },
         on_unknown=file.on_unknown,
         rules=file.rules,
+        budgets=file.budgets,
         network=_network(file.network, f"{where}: network"),
         warnings=tuple(warnings),
     )

@@ -112,6 +112,20 @@ class RuleEntry(Entry, frozen=True):
     max_body_kb: float | None = None
 
 
+class BudgetEntry(Entry, frozen=True):
+    """How much may be spent on requests that fit all that is said here, and what is done beyond; see `budgets`."""
+
+    per: Literal["day", "week"]
+    then: Literal["warn", "block", "fallback"]
+    usd: float | None = None
+    tokens: int | None = None
+    counts: Literal["billed", "list"] = "billed"
+    provider: str | None = None
+    agent_id: str | None = None
+    key: str | None = None
+    route: str | None = None
+
+
 class ConfigFile(Entry, frozen=True):
     port: int = 3456
     host: str = "127.0.0.1"
@@ -123,6 +137,7 @@ class ConfigFile(Entry, frozen=True):
     proxy_keys: dict[str, str] = {}
     on_unknown: OnUnknown = "refuse"
     rules: tuple[RuleEntry, ...] = ()
+    budgets: tuple[BudgetEntry, ...] = ()
     network: Network = Network()
 
 
@@ -181,10 +196,10 @@ def _parsed(value: str) -> object:
 
 def _explain(data: object, kind: Any, path: tuple[str, ...], message: str, strict: bool) -> str:
     """Why `data` is not a `kind`: what msgspec says of the deepest value that is to blame."""
-    for key, value in data.items() if isinstance(data, dict) else ():
+    for key, value in _items(data, kind):
         part = _kind_of(kind, key)
         if part is None:
-            here = ".".join((*path, key))
+            here = _dotted((*path, key))
             return f"{here}: there is no such key; accepted: {', '.join(_keys_of(kind))}."
         try:
             msgspec.convert(value, part, strict=strict)
@@ -194,7 +209,20 @@ def _explain(data: object, kind: Any, path: tuple[str, ...], message: str, stric
     # Where an object belongs, people also write a bare key.
     secret = {"apiKey", "proxyKeys", "headers"}.intersection(path) or get_origin(kind) is dict or _keys_of(kind)
     found = "" if secret or isinstance(data, dict) else f" (found {json.dumps(data)[:80]})"
-    return f"{'.'.join(path) or 'the whole file'}: {what}{found}."
+    return f"{_dotted(path) or 'the whole file'}: {what}{found}."
+
+
+def _items(data: object, kind: Any) -> Iterable[tuple[str, object]]:
+    """What `data` is made of, by key, or by place where it is a list and shall be one."""
+    if isinstance(data, dict):
+        return data.items()
+    if isinstance(data, list) and get_origin(kind) is tuple:
+        return ((f"[{place}]", value) for place, value in enumerate(data))
+    return ()
+
+
+def _dotted(path: tuple[str, ...]) -> str:
+    return ".".join(path).replace(".[", "[")
 
 
 def without_password(url: str) -> str:
@@ -220,6 +248,8 @@ def _keys_of(kind: Any) -> tuple[str, ...]:
 
 def _kind_of(kind: Any, key: str) -> Any:
     """The type of the value under `key` in an object of type `kind`; None if it has no such key."""
+    if get_origin(kind) is tuple:
+        return get_args(kind)[0]
     if get_origin(kind) is dict:
         return get_args(kind)[1]
     if key not in _keys_of(kind):

@@ -11,6 +11,7 @@ error type that the client shall see, and carries a message written for a person
      │    ├── MethodNotAllowed       our page, another method                            405
      │    ├── RequestTooLarge        the body is over the limit                          413
      │    ├── UnsupportedEncoding    the body is compressed                              415
+     │    ├── BudgetSpent            a budget of the configuration is used up            429
      │    └── HeadersTooLarge        the header fields are over the limit                431
      ├── ProviderError           what a converter made of a provider's refusal      any status
      └── UpstreamError           the upstream's raw refusal, or no answer at all
@@ -128,6 +129,20 @@ class UnsupportedEncoding(RequestError):
     """The request's body is compressed; it is never inflated."""
 
     status = 415
+
+
+class BudgetSpent(RequestError):
+    """A budget of the configuration is used up; a retry cannot mend it before it begins anew.
+
+    Args:
+        message: For a person.
+        begins_anew_s: Seconds until the budget begins anew.
+    """
+
+    status = 429
+
+    def __init__(self, message: str, *, begins_anew_s: float) -> None:
+        super().__init__(message, retry_after_s=begins_anew_s, should_retry=False)
 
 
 class HeadersTooLarge(RequestError):

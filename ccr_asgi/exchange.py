@@ -50,7 +50,7 @@ class Exchange:
         started_s: The same on `time.perf_counter`, for durations.
         requested_model: `model` of the body. Written by TagExtraction; read by Routing and UsageCapture.
         proxy_key: The name of the proxy key that the client gave. Written by Guard, through the scope; read by
-            UsageCapture.
+            Routing and UsageCapture.
         streamed: `stream` of the body. Written by TagExtraction; read by UsageCapture.
         tag: The tag that routes. Written by TagExtraction; read by Routing.
         session_id: Claude Code's session, by header or metadata. Written by TagExtraction; read by FormatConversion

@@ -1,6 +1,6 @@
 """Our own pages beside the stack: health, dashboard, usage as JSON; everything else of ours is a 404."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -11,6 +11,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ccr_asgi.asgi import has_dot_segment, raw_path
+from ccr_asgi.budgets import Standing
 from ccr_asgi.config import Config
 from ccr_asgi.errors import CcrError, MethodNotAllowed, NotFound, to_anthropic
 from ccr_asgi.exchange import new_request_id
@@ -31,12 +32,21 @@ class Pages:
         app: The stack.
         store: The usage store, open; awaited by the pages that read it.
         config: For what the pages tell of it.
+        standings: How the budgets stand; None if there are none.
     """
 
-    def __init__(self, app: ASGIApp, *, store: "Callable[[], Awaitable[UsageStore]]", config: Config) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        store: "Callable[[], Awaitable[UsageStore]]",
+        config: Config,
+        standings: Callable[[], Awaitable[Sequence[Standing]]] | None = None,
+    ) -> None:
         self.app = app
         self._store = store
         self._config = config
+        self._standings = standings
         self._pages: Starlette | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +72,7 @@ class Pages:
                 Route("/healthz", health),
                 Route("/readyz", ready),
                 *routes(self._store, database=self._config.usage.database, costs=self._config.usage.costs),
-                *quota_routes(self._store),
+                *quota_routes(self._store, self._standings),
             ],
             exception_handlers={
                 404: _not_found,

@@ -17,7 +17,7 @@ from ccr_asgi.errors import RequestError
 from ccr_asgi.quirks import for_model
 from ccr_asgi.wire.json_codec import loads
 
-Reason = Literal["default", "tag", "model-pair", "rule", "model-name", "fallback"]
+Reason = Literal["default", "tag", "model-pair", "rule", "model-name", "fallback", "budget"]
 OnUnknown = Literal["refuse", "passthrough"]
 
 LISTED_PREFIX = "claude/"
@@ -41,7 +41,7 @@ class Route:
         model: The model name that goes upstream; None leaves the client's own (passthrough).
         reason: Why: nothing asked for another ("default"), a tag in the system prompt ("tag"), a model of the form
             "provider,model" ("model-pair"), a rule of the configuration ("rule"), a model name listed under exactly
-            one provider ("model-name"), or the failure of another ("fallback").
+            one provider ("model-name"), the failure of another ("fallback"), or a budget that is used up ("budget").
     """
 
     provider: Provider
@@ -229,7 +229,7 @@ class RoutingTable:
         if not route.provider.fallback:
             return []
         named = for_model(route.provider.fallback, route.model or "", ())
-        links = [self._link(link, route.model, "fallback") for link in named]
+        links = [self.link(link, route.model, "fallback") for link in named]
         return [link for link in links if link.provider.has_credential]
 
     def _by_tag(self, tag: Tag) -> Route:
@@ -258,13 +258,13 @@ class RoutingTable:
         if comma:
             return self._pair(provider, name, model, "model-pair")
         rule = self.rule_for(model, facts) if facts is not None else None
-        return self._by_name(model, "model-name") if rule is None else self._link(rule.route, model, "rule")
+        return self._by_name(model, "model-name") if rule is None else self.link(rule.route, model, "rule")
 
     def rule_for(self, model: str, facts: Facts) -> RuleEntry | None:
         """The first rule that a request fits."""
         return next((rule for rule in self.rules if facts.fit(rule, model)), None)
 
-    def _link(self, link: str, asked_model: str | None, reason: Reason) -> Route:
+    def link(self, link: str, asked_model: str | None, reason: Reason) -> Route:
         """The route that "provider,model" or "provider" of the configuration means."""
         name, _, model = (part.strip() for part in link.partition(","))
         provider = self.providers[name]

@@ -5,6 +5,7 @@ import atexit
 import contextvars
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -24,6 +25,7 @@ from ccr_asgi.usage.record import UsageRecord
 from ccr_asgi.usage.writer import UsageWriter
 
 if TYPE_CHECKING:
+    from ccr_asgi.budgets import Standing
     from ccr_asgi.pricing import Valuation
     from ccr_asgi.usage.store import UsageStore
     from ccr_asgi.usage.valuation import Valuer
@@ -48,6 +50,7 @@ class UsageServices:
         # Here, so that importing the package loads no SQLAlchemy.
         from ccr_asgi.usage.log_file import LogFile
         from ccr_asgi.usage.maintenance import Retention
+        from ccr_asgi.usage.spending import Ledger
         from ccr_asgi.usage.store import UsageStore
 
         self._config = config
@@ -56,12 +59,19 @@ class UsageServices:
         log_file, days = usage.log_file, usage.retention_days
         self.store = UsageStore(usage.database, value=self._value)
         self.writer = UsageWriter(self._insert)
+        self.ledger = Ledger(self.opened, self._value)
         self._log_file = LogFile(log_file) if log_file else None
         self._retention = Retention(self.store, days) if days else None
         self._retaining: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
         # A strong reference, and an empty context: what the first request happens to carry must not outlive it.
         self.starting = asyncio.get_running_loop().create_task(self._start(), context=contextvars.Context())
+
+    def record(self, row: UsageRecord) -> None:
+        """Queue one row, and count it for the budgets; returns at once."""
+        if self._config().budgets:
+            self.ledger.record(row)
+        self.writer.record(row)
 
     async def opened(self) -> "UsageStore":
         """The store, once it is open.
@@ -178,7 +188,11 @@ class Runtime:
 
     def record(self, row: UsageRecord) -> None:
         """Queue one row; returns at once."""
-        self.usage().writer.record(row)
+        self.usage().record(row)
+
+    async def standings(self) -> "list[Standing]":
+        """How the configuration's budgets stand now."""
+        return await self.usage().ledger.standings(self.config.budgets, datetime.now(UTC))
 
     async def start(self) -> None:
         """Have the running loop's services started; returns when the database is open, or given up for now.

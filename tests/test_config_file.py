@@ -93,7 +93,7 @@ ERRORS: list[tuple[Any, list[str]]] = [
     ({"providers": {"x": {"type": "openai"}}}, ["providers.x.type", '"openai"', "openai-chat, openai-responses"]),
     ({"providers": {"x": {"url": "http://h"}}}, ["providers.x.url", "no such key", "baseUrl"]),
     ({"providers": {"x": {"models": "m"}}}, ["providers.x.models", "array"]),
-    ({"providers": {"x": {"models": [1]}}}, ["providers.x.models", "str", "[1]"]),
+    ({"providers": {"x": {"models": [1]}}}, ["providers.x.models[0]", "str", "(found 1)"]),
 ]
 
 
@@ -169,5 +169,5 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 def test_keys_are_camel_case() -> None:
     assert [item.encode_name for item in msgspec.structs.fields(ConfigFile)] == [
         *("port", "host", "providers", "timeouts", "limits", "usage"),
-        *("allowedHosts", "proxyKeys", "onUnknown", "rules", "network"),
+        *("allowedHosts", "proxyKeys", "onUnknown", "rules", "budgets", "network"),
     ]

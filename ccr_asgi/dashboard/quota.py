@@ -1,16 +1,18 @@
 """`/api/quota`: how much is left, and what was spent meanwhile, in one small answer."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from ccr_asgi.budgets import MICRO, Standing, label
 from ccr_asgi.dashboard.filters import Window, parse_window
 from ccr_asgi.dashboard.routes import PRIVATE
 from ccr_asgi.dashboard.sources import Question, summed
@@ -24,16 +26,25 @@ from ccr_asgi.wire.json_codec import dumps
 _SPENT = ("requests", "billed_micro_usd", "list_micro_usd", "saved_micro_usd")
 
 
-def quota_routes(store: Callable[[], Awaitable[UsageStore]]) -> list[BaseRoute]:
-    """The route of `/api/quota`; `store` awaits the open usage store, and raises StoreError if it cannot be opened."""
+def quota_routes(
+    store: Callable[[], Awaitable[UsageStore]], standings: Callable[[], Awaitable[Sequence[Standing]]] | None = None
+) -> list[BaseRoute]:
+    """The route of `/api/quota`.
+
+    Args:
+        store: Awaits the open usage store; raises StoreError if it cannot be opened.
+        standings: How the budgets stand; None if there are none.
+    """
 
     async def quota(request: Request) -> Response:
         now = datetime.now(UTC)
         window = parse_window(request.query_params.multi_items(), now, default_range="today")
+        budgets = await standings() if standings is not None else ()
         async with (await store()).reading() as connection:
             told = {
                 "as_of": iso_utc(now),
                 "windows": [_meter(meter) for meter in await read_meters(connection, now)],
+                "budgets": [_budget(standing) for standing in budgets],
                 "spent": await _spent(connection, window),
             }
         return Response(escape_html(dumps(told)), media_type="application/json", headers=PRIVATE)
@@ -58,6 +69,22 @@ def _meter(meter: QuotaMeter) -> dict[str, Any]:
     }
 
 
+def _budget(standing: Standing) -> dict[str, Any]:
+    """One budget, under the names of the configuration, and how it stands."""
+    budget = standing.budget
+    spent = standing.spent if budget.tokens is not None else standing.spent / MICRO
+    return {
+        **{field.encode_name: getattr(budget, field.name) for field in msgspec.structs.fields(budget)},
+        "label": label(budget),
+        "spent": spent,
+        "unpriced": standing.unpriced,
+        "used_percent": round(standing.used_percent, 2),
+        "used_up": standing.used_up,
+        "began_at": iso_utc(standing.began_at),
+        "resets_at": iso_utc(standing.resets_at),
+    }
+
+
 async def _spent(connection: AsyncConnection, window: Window) -> dict[str, Any]:
     """What the requests of `window` cost, in USD; None where none has a price."""
     sql = summed(Question(window, (), _SPENT))
@@ -68,7 +95,7 @@ async def _spent(connection: AsyncConnection, window: Window) -> dict[str, Any]:
         "from": _written(window.start),
         "to": _written(window.end),
         "requests": row["requests"],
-        **{name: None if value is None else value / 1_000_000 for name, value in usd.items()},
+        **{name: None if value is None else value / MICRO for name, value in usd.items()},
     }
 
 

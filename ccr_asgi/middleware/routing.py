@@ -1,14 +1,16 @@
 """Which provider serves the request, and who is asked when that one cannot."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ccr_asgi.asgi import Headers, header
+from ccr_asgi.asgi import Headers, header, raw_path
+from ccr_asgi.budgets import Asker, Standing, Verdict, afford
 from ccr_asgi.errors import ERROR_TYPES, CcrError, UpstreamError
-from ccr_asgi.exchange import Exchange, is_messages_request, route_headers, with_exchange
+from ccr_asgi.exchange import MESSAGES_PATH, Exchange, is_messages_request, route_headers, with_exchange
 from ccr_asgi.routing import Facts, Route, RoutingTable
 from ccr_asgi.usage.record import Attempt
 
@@ -48,16 +50,26 @@ class RoutingMiddleware:
         app: The layers below.
         table: Providers by name, the default one, and what to do with a name that leads nowhere.
         cooldowns: What is known of links that have failed; its own by default.
+        standings: Tells how the budgets stand that requests are held to; None if there are none.
 
     A route that leads nowhere raises a `RequestError` that names the choices, before any upstream is asked. Where a
     provider has a fallback, a Messages request that it refuses or fails goes to the next link, as long as the client
-    has seen nothing yet; if all fail, the client is shown what the first one said.
+    has seen nothing yet; if all fail, the client is shown what the first one said. A budget that is used up raises
+    `BudgetSpent`, takes links away, or is only told, in `x-ccr-budget`.
     """
 
-    def __init__(self, app: ASGIApp, *, table: RoutingTable, cooldowns: Cooldowns | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        table: RoutingTable,
+        cooldowns: Cooldowns | None = None,
+        standings: Callable[[], Awaitable[Sequence[Standing]]] | None = None,
+    ) -> None:
         self.app = app
         self.table = table
         self._cooldowns = cooldowns or Cooldowns()
+        self._standings = standings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -71,13 +83,34 @@ class RoutingMiddleware:
         if self.table.rules and is_messages_request(scope):
             facts = Facts(header(scope, b"x-claude-code-agent-id"), await exchange.body(receive))
         route = self.table.resolve(exchange.requested_model, exchange.tag, facts)
-        fallbacks = self.table.fallbacks(route) if is_messages_request(scope) else []
-        if fallbacks:
-            await _Walk(self.app, self._cooldowns, scope, send, exchange).along([route, *fallbacks], receive)
+        links = [route, *self.table.fallbacks(route)] if is_messages_request(scope) else [route]
+        if self._standings is not None and scope["method"] == "POST" and raw_path(scope) == MESSAGES_PATH:
+            verdict = self._afford(links, await self._standings(), scope, exchange)
+            links = verdict.links
+            if verdict.used_up:
+                send = _with_header(send, b"x-ccr-budget", verdict.header())
+        if len(links) > 1:
+            await _Walk(self.app, self._cooldowns, scope, send, exchange).along(links, receive)
             return
-        exchange.route = route
+        (exchange.route,) = links
         exchange.attempts += 1
         await self.app(scope, receive if facts is None else exchange.replay(facts.body), send)
+
+    def _afford(self, links: list[Route], standings: Sequence[Standing], scope: Scope, exchange: Exchange) -> Verdict:
+        asker = Asker(header(scope, b"x-claude-code-agent-id"), exchange.proxy_key)
+        asked_model = links[0].model or exchange.requested_model
+        return afford(
+            links, standings, asker, lambda link: self.table.link(link, asked_model, "budget"), datetime.now(UTC)
+        )
+
+
+def _with_header(send: Send, name: bytes, value: bytes) -> Send:
+    async def send_with_header(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (name, value)]}
+        await send(message)
+
+    return send_with_header
 
 
 @dataclass(slots=True)

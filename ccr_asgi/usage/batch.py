@@ -43,7 +43,7 @@ class Repricing:
 
 def prepare(records: Sequence[UsageRecord], value: Value | None = None) -> Batch:
     """The rows that `records` become; without `value` they have no price."""
-    valuations = [_valued(record, value) for record in records]
+    valuations = [valued(record, value) for record in records]
     return Batch(
         requests=[request_row(record, valuation) for record, valuation in zip(records, valuations, strict=True)],
         attempts=[row for record in records for row in attempt_rows(record)],
@@ -64,7 +64,8 @@ def prepare_repricing(valuations: Mapping[str, "Valuation"], at: datetime) -> Re
     )
 
 
-def _valued(record: UsageRecord, value: Value | None) -> "Valuation | None":
+def valued(record: UsageRecord, value: Value | None) -> "Valuation | None":
+    """What `record` is worth; None where nobody can tell, or telling it fails."""
     try:
         return None if value is None else value(record)
     except Exception:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from ccr_asgi.config import parse_config
-from ccr_asgi.config_file import IMPLIED, ConfigFile, Cost, ProviderEntry, RuleEntry
+from ccr_asgi.config_file import IMPLIED, BudgetEntry, ConfigFile, Cost, ProviderEntry, RuleEntry
 from ccr_asgi.quirks import Quirks, quirks_from_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,8 +37,8 @@ def keys_of(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         else:
             default = item.default_factory() if callable(item.default_factory) else item.default
             yield prefix + item.encode_name, default
-            if get_origin(item.type) is tuple and get_args(item.type)[0] is RuleEntry:
-                yield from keys_of(RuleEntry, f"{item.encode_name}[].")
+            if get_origin(item.type) is tuple and (entry := get_args(item.type)[0]) in (RuleEntry, BudgetEntry):
+                yield from keys_of(entry, f"{item.encode_name}[].")
             if get_origin(item.type) is dict and get_args(item.type)[1] is Cost:
                 yield from keys_of(Cost, f"{prefix}{item.encode_name}.<model>.")
 
@@ -92,6 +92,11 @@ def with_example(key: str) -> dict[str, Any]:
         return {"usage": {"costs": {"m": {"input": 1, "output": 1, key.rpartition(".")[2]: value}}}}
     if key.startswith("rules[]."):
         return {"rules": [{"route": "anthropic", key.rpartition(".")[2]: value}]}
+    if key.startswith("budgets[]."):
+        budget = {"per": "day", "tokens": 1, "then": "fallback", "provider": "codex", key.rpartition(".")[2]: value}
+        if "usd" in budget:
+            del budget["tokens"]
+        return {"budgets": [budget], "proxyKeys": {"alice": "k"}, "providers": {"codex": {}}}
     entry: dict[str, Any] | None = None
     if key.startswith("quirks."):
         entry = {"quirks": {key.removeprefix("quirks."): value}}
