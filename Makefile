@@ -6,11 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLAUDE := .cache/claude-code
 CODEX := .cache/codex
+AXE := .cache/axe
 MUTANTS := .cache/mutants
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev format lint typecheck test cov cov-converters e2e mutants bench docs build check clean
+.PHONY: help run install dev format lint typecheck test cov cov-converters e2e browser mutants bench docs build check clean
 
 help: ## what can be done
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,10 +36,10 @@ typecheck: dev ## mypy, strict
 	$(BIN)/mypy
 
 test: dev ## all tests but those that need a browser, the real Claude Code or the real Codex CLI
-	$(BIN)/pytest -n auto -m "not e2e"
+	$(BIN)/pytest -n auto -m "not e2e and not browser"
 
 cov: cov-converters ## the same, with branch coverage and its limits
-	$(BIN)/pytest -n auto -m "not e2e" --cov --cov-report=term
+	$(BIN)/pytest -n auto -m "not e2e and not browser" --cov --cov-report=term
 
 cov-converters: dev ## every branch of the converters, from their own tests
 	$(BIN)/pytest -n auto tests/formats tests/wire \
@@ -46,6 +47,9 @@ cov-converters: dev ## every branch of the converters, from their own tests
 
 e2e: dev $(CLAUDE)/.installed $(CODEX)/.installed ## the real Claude Code and the real Codex CLI against simulated providers
 	CI_E2E_REQUIRED=1 $(BIN)/pytest tests/e2e -m e2e
+
+browser: dev $(AXE)/.installed ## the dashboard in a real Chromium (Debian: chromium, chromium-driver)
+	CI_BROWSER_REQUIRED=1 $(BIN)/pytest -n 2 tests/browser -m browser
 
 mutants: dev $(MUTANTS)/.installed ## which small changes of the converters no test notices; MODULES="…" for some
 	nice -n 15 $(BIN)/python -m tests.mutation.run $(MUTANTS)/bin $(MODULES)
@@ -84,6 +88,10 @@ $(CLAUDE)/.installed:
 
 $(CODEX)/.installed:
 	npm install --silent --no-fund --no-audit --prefix $(CODEX) @openai/codex
+	@touch $@
+
+$(AXE)/.installed:
+	npm install --silent --no-fund --no-audit --prefix $(AXE) axe-core@4
 	@touch $@
 
 $(MUTANTS)/.installed: | $(VENV)/bin/python
