@@ -120,12 +120,15 @@ class _Blanked:
             self._body += message.get("body", b"")
             if not message.get("more_body", False) or len(self._body) > ERROR_BYTES:
                 self._exchange.answered = True
-                await self._send_error(self._start, bytes(self._body[:ERROR_BYTES]))
+                await self._send_error(self._start, bytes(self._body))
 
     async def _send_error(self, start: Message, body: bytes) -> None:
         headers: Headers = start["headers"]
         plain = _decoded(headers, body)
-        if (blanked := self._blanked(plain)) != plain or len(self._body) > ERROR_BYTES:
+        blanked = self._blanked(plain)
+        if cut := max(len(body), len(plain)) > ERROR_BYTES:
+            blanked = blanked[: len(blanked) - self._beginning(blanked)][:ERROR_BYTES]
+        if cut or blanked != plain:
             headers = with_body_length([pair for pair in headers if pair[0] != b"content-encoding"], blanked)
             body = blanked
         await self._send({**start, "headers": headers})
@@ -168,11 +171,17 @@ async def _unless_client_leaves(asking: Coroutine[Any, Any, Headers], exchange: 
 
 
 def _decoded(headers: Headers, body: bytes) -> bytes:
+    """`body` without its coding, to a little more than `ERROR_BYTES`: a small one may unfold into gigabytes."""
     encoding = dict(headers).get(b"content-encoding", b"")
+    plain = bytearray()
     try:
-        return b"".join(decoder(str(encoding, "latin-1")).feed(body))
+        for piece in decoder(str(encoding, "latin-1")).feed(body):
+            plain += piece
+            if len(plain) > ERROR_BYTES:
+                break
     except UpstreamError:
         return body
+    return bytes(plain)
 
 
 def _joined(kept: Headers, own: Headers) -> Headers:

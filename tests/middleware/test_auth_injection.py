@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -294,6 +295,28 @@ async def test_an_endless_error_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     app = alone(AuthInjectionMiddleware, echoing(500, [], body), credentials=StaticKey(KEY, kind="anthropic"))
     response = await asgi.request(app, "POST", "/v1/messages", headers=CLIENT, body=b"abc")
     assert (response.body, response.header("content-length")) == (b"x" * 30, b"30")
+
+
+async def test_an_error_that_unfolds_is_cut() -> None:
+    body = gzip.compress(b"x" * (50 * auth_injection.ERROR_BYTES))
+    headers = [(b"content-encoding", b"gzip"), (b"content-length", b"%d" % len(body))]
+    app = alone(AuthInjectionMiddleware, echoing(500, headers, body), credentials=StaticKey(KEY, kind="anthropic"))
+    tracemalloc.start()
+    response = await asgi.request(app, "POST", "/v1/messages", headers=CLIENT, body=b"abc")
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert response.body == b"x" * auth_injection.ERROR_BYTES
+    assert response.headers == [(b"content-length", b"%d" % auth_injection.ERROR_BYTES)]
+    assert peak_bytes < 8 * auth_injection.ERROR_BYTES
+
+
+@pytest.mark.parametrize("end", range(30, 30 + len(KEY)))
+async def test_a_key_that_stands_where_an_error_is_cut_is_blanked(end: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth_injection, "ERROR_BYTES", end - 1)
+    body = (b"x" * 30 + KEY.encode())[:end]
+    app = alone(AuthInjectionMiddleware, echoing(500, [], body), credentials=StaticKey(KEY, kind="anthropic"))
+    response = await asgi.request(app, "POST", "/v1/messages", headers=CLIENT, body=b"abc")
+    assert response.body.replace(b"*", b"") == b"x" * min(30, end - 1)
 
 
 @pytest.mark.parametrize("cut", range(1, 30, 3))
