@@ -8,10 +8,11 @@ CLAUDE := .cache/claude-code
 CODEX := .cache/codex
 AXE := .cache/axe
 MUTANTS := .cache/mutants
+HERE := not e2e and not browser and not faults
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev format lint typecheck test cov cov-converters e2e browser mutants bench docs build check clean
+.PHONY: help run install dev format lint typecheck test cov cov-converters faults fuzz e2e browser mutants bench docs build check clean
 
 help: ## what can be done
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,15 +36,21 @@ lint: dev ## form, style, and imports that only go down
 typecheck: dev ## mypy, strict
 	$(BIN)/mypy
 
-test: dev ## all tests but those that need a browser, the real Claude Code or the real Codex CLI
-	$(BIN)/pytest -n auto -m "not e2e and not browser"
+test: dev ## all tests but those with a suite of their own: the fault matrix, browser, Claude Code, Codex CLI
+	$(BIN)/pytest -n auto -m "$(HERE)"
 
 cov: cov-converters ## the same, with branch coverage and its limits
-	$(BIN)/pytest -n auto -m "not e2e and not browser" --cov --cov-report=term
+	$(BIN)/pytest -n auto -m "$(HERE)" --cov --cov-report=term
 
 cov-converters: dev ## every branch of the converters, from their own tests
 	$(BIN)/pytest -n auto tests/formats tests/wire \
 		--cov=ccr_asgi.formats --cov=ccr_asgi.wire --cov-report=term --cov-fail-under=100
+
+faults: dev ## all that can go wrong, against real servers: a table of fault, expected, seen (needs Chromium)
+	$(BIN)/python -m tests.faults
+
+fuzz: $(VENV)/.fuzz ## parser and converters, guided by coverage, for SECONDS=60 in all; what it finds becomes a fixture
+	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60)
 
 e2e: dev $(CLAUDE)/.installed $(CODEX)/.installed ## the real Claude Code and the real Codex CLI against simulated providers
 	CI_E2E_REQUIRED=1 $(BIN)/pytest tests/e2e -m e2e
@@ -80,6 +87,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml | $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+$(VENV)/.fuzz: pyproject.toml | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group fuzz
 	@touch $@
 
 $(CLAUDE)/.installed:

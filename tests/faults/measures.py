@@ -1,0 +1,48 @@
+"""What a server process holds: memory, descriptors, tasks are not asked of it but read from /proc."""
+
+from pathlib import Path
+
+from tests.integration.claude import World
+from tests.support.server import RunningServer
+
+
+def processes(server: RunningServer) -> list[int]:
+    """The process that was started, and all that it started."""
+    found = [server.process.pid]
+    for process_id in found:  # grows while it is read
+        for children in Path(f"/proc/{process_id}/task").glob("*/children"):
+            found += [int(child) for child in children.read_text().split()]
+    return found
+
+
+def resident_bytes(world: World) -> int:
+    """The resident memory of a world's server."""
+    return sum(_status(process_id, "VmRSS") * 1024 for process_id in processes(_server(world)))
+
+
+def peak_bytes(world: World) -> int:
+    """The most resident memory that it ever had, or has had since `forget_peak`."""
+    return sum(_status(process_id, "VmHWM") * 1024 for process_id in processes(_server(world)))
+
+
+def forget_peak(world: World) -> None:
+    """Begin to look for the peak anew (proc(5), clear_refs)."""
+    for process_id in processes(_server(world)):
+        Path(f"/proc/{process_id}/clear_refs").write_text("5")
+
+
+def descriptors(world: World) -> int:
+    """How many descriptors a world's server has open."""
+    return sum(len(list(Path(f"/proc/{process_id}/fd").iterdir())) for process_id in processes(_server(world)))
+
+
+def _server(world: World) -> RunningServer:
+    assert world.server is not None, "this world lives in a thread"
+    return world.server
+
+
+def _status(process_id: int, name: str) -> int:
+    for line in Path(f"/proc/{process_id}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    return 0
