@@ -35,7 +35,7 @@ def test_it_holds_all_and_nothing_else(site: Path) -> None:
     assert files >= {f"ccr_asgi/{name}" for name in wanted}
     assert {name.partition("/")[0].partition("-")[0] for name in files} == {"ccr_asgi"}
     (entry_points,) = site.glob("*.dist-info/entry_points.txt")
-    assert "ccr-asgi = ccr_asgi.cli:main" in entry_points.read_text()
+    assert "ccr-asgi = ccr_asgi.__main__:main" in entry_points.read_text()
 
 
 def test_it_serves_from_any_folder(site: Path, tmp_path: Path) -> None:
