@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ccr_asgi import __version__, cli_database, cli_demo, statusline
+from ccr_asgi import __version__, cli_database, cli_demo, cli_whatif, statusline
 from ccr_asgi.config import load_config
 from ccr_asgi.errors import ConfigError
 from ccr_asgi.serving import serve_granian, serve_uvicorn
@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_serve(verbs.add_parser("serve", help="run the proxy in the foreground", description=_SERVE))
     cli_database.add_verbs(verbs)
+    cli_whatif.add_verbs(verbs)
     cli_demo.add_verbs(verbs)
     line = verbs.add_parser("statusline", help="one line for Claude Code", description=statusline.DESCRIPTION)
     statusline.add_arguments(line)

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from ccr_asgi import cli_database
+from ccr_asgi import cli_verbs
 from ccr_asgi.cli import main
-from ccr_asgi.cli_database import subscriptions
+from ccr_asgi.cli_verbs import subscriptions
 from ccr_asgi.config import parse_config
 from ccr_asgi.usage import importer
 from ccr_asgi.usage.tables import SCHEMA_REVISION
@@ -432,6 +432,6 @@ class Terminal:
 
 def test_a_size_that_is_not_known_has_a_bar_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with cli_database._progress("reading", quiet=False) as advanced:
+    with cli_verbs.progress("reading", quiet=False) as advanced:
         advanced(10, 0)
         advanced(20, 40)

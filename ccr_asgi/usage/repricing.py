@@ -5,7 +5,7 @@ request, and the views show those. A request for which there is no price any mor
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -28,12 +28,13 @@ Amount = int | None
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which requests: begun from `since` on and before `until`, of this provider and this model; None means any."""
+    """Which requests: begun from `since` on and before `until`, of this provider, model, agent; None means any."""
 
     since: datetime | None = None
     until: datetime | None = None
     provider: str | None = None
     model: str | None = None
+    agent_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -56,6 +57,13 @@ class Sums:
         self.list_micro_usd = _plus(self.list_micro_usd, listed)
         self.saved_micro_usd = _plus(self.saved_micro_usd, saved)
         self.unpriced += listed is None
+
+    def add_sums(self, more: "Sums") -> None:
+        """Count the requests of `more` too."""
+        self.billed_micro_usd = _plus(self.billed_micro_usd, more.billed_micro_usd)
+        self.list_micro_usd = _plus(self.list_micro_usd, more.list_micro_usd)
+        self.saved_micro_usd = _plus(self.saved_micro_usd, more.saved_micro_usd)
+        self.unpriced += more.unpriced
 
 
 @dataclass(slots=True)
@@ -99,10 +107,9 @@ async def reprice(
         StoreUnavailable: The database takes no rows; the pages before stay stored.
     """
     changes: dict[tuple[str | None, str | None], ModelChange] = {}
-    done, all_of_them = 0, await _number(store, selection)
-    page: Sequence[Mapping[str, Any]] = ()
-    while page := await _next_page(store, selection, page[-1] if page else None):
-        valuations = await asyncio.to_thread(lambda rows: [value(_record(row)) for row in rows], page)
+    done, all_of_them = 0, await count(store, selection)
+    async for page in pages(store, selection):
+        valuations = await asyncio.to_thread(lambda rows: [value(record_of(row)) for row in rows], page)
         changed = {
             row["id"]: valuation
             for row, valuation in zip(page, valuations, strict=True)
@@ -132,9 +139,20 @@ def _count(
     return new != old
 
 
-async def _number(store: UsageStore, selection: Selection) -> int:
+async def count(store: UsageStore, selection: Selection) -> int:
+    """How many requests are selected."""
     async with store.reading() as connection:
         return (await connection.execute(_selected(select(func.count()), selection))).scalar() or 0
+
+
+async def pages(store: UsageStore, selection: Selection) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+    """The selected requests, the oldest first, some at a time.
+
+    A row has the columns of `requests`, and the figures that hold now: `billed_now`, `list_now` and `saved_now`.
+    """
+    page: Sequence[Mapping[str, Any]] = ()
+    while page := await _next_page(store, selection, page[-1] if page else None):
+        yield page
 
 
 async def _next_page(
@@ -161,6 +179,8 @@ def _selected(query: Select[Any], selection: Selection) -> Select[Any]:
         query = query.where(column.provider == storable(selection.provider))
     if selection.model is not None:
         query = query.where(column.model == storable(selection.model))
+    if selection.agent_id is not None:
+        query = query.where(column.agent_id == storable(selection.agent_id))
     return query
 
 
@@ -176,7 +196,7 @@ _SAME = [item.name for item in fields(UsageRecord) if item.name in requests.c an
 """Columns of `requests` that are fields of a record under the same name."""
 
 
-def _record(row: Mapping[str, Any]) -> UsageRecord:
+def record_of(row: Mapping[str, Any]) -> UsageRecord:
     """The record that `row` was made of, as far as it was stored."""
     tokens = Tokens(**{name: row[f"{name}_tokens"] for name in Tokens.__dataclass_fields__})
     started_at = datetime.fromisoformat(row["started_at"])
