@@ -133,6 +133,7 @@ class _Observer:
             attempt_log=tuple(exchange.attempt_log) if len(exchange.attempt_log) > 1 else (),
             quota=self._quota(),
             proxy_key=exchange.proxy_key,
+            routed_model=asked,
         )
 
     def _quota(self) -> tuple[QuotaWindow, ...]:

@@ -72,6 +72,8 @@ class UsageRecord:
         attempt_log: The links that were tried, in their order; empty where one answered at once.
         quota: The limits that the provider's answer told; no part of the row.
         proxy_key: The name of the proxy key that the client gave.
+        routed_model: The model that was asked for upstream; tells the price where the one that answered has none. No
+            part of the row.
     """
 
     id: str
@@ -99,3 +101,4 @@ class UsageRecord:
     attempt_log: tuple[Attempt, ...] = ()
     quota: tuple[QuotaWindow, ...] = ()
     proxy_key: str | None = None
+    routed_model: str | None = None

@@ -40,15 +40,20 @@ class Valuer:
         return Valuation(billed, listed, saved, price, baseline)
 
     def _listed(self, record: UsageRecord, counts: Counts) -> tuple[Price | None, int | None]:
+        """By the name that the model gave itself; if that has no price, by the name that it was asked for by."""
         provider = self._providers.get(record.provider or "")
-        return self._priced(
-            record,
-            counts,
-            price_list=provider.pricing if provider is not None else None,
-            provider=record.provider,
-            host=provider.base_url if provider is not None else None,
-            model=record.model,
-        )
+        for model in dict.fromkeys((record.model, record.routed_model)):
+            price, listed = self._priced(
+                record,
+                counts,
+                price_list=provider.pricing if provider is not None else None,
+                provider=record.provider,
+                host=provider.base_url if provider is not None else None,
+                model=model,
+            )
+            if price is not None:
+                return price, listed
+        return None, None
 
     def _asked_for(self, record: UsageRecord, counts: Counts) -> tuple[Price | None, int | None]:
         named = (record.requested_model or "").rpartition(",")[2].strip()  # "provider,model" names one, too

@@ -200,6 +200,15 @@ def test_what_another_provider_would_not_mend_is_shown_at_once(world: World, sta
     assert not world.third.arriving
 
 
+def test_a_model_that_answers_under_another_name_costs_what_was_asked_for(world: World) -> None:
+    world.chat.on("/v1/chat/completions", chat_error(429, "busy"))
+    world.third.on("/anthropic/v1/messages", anthropic_sse(model="kimi-of-another-name"))
+    session = new_session()
+    assert world.post(tagged(), session=session).status == 200
+    row = world.row(session)
+    assert (row["model"], cost_of(row)) == ("kimi-of-another-name", THIRD_COST)
+
+
 def test_what_a_link_that_failed_told_of_its_quota_is_kept(world: World) -> None:
     told = [("x-codex-primary-used-percent", "100"), ("x-codex-primary-window-minutes", "300")]
     world.chat.on("/v1/chat/completions", chat_error(429, "used up", headers=told))

@@ -171,6 +171,14 @@ def test_a_count_that_cannot_be_true_is_left_out_as_it_is_in_the_row() -> None:
     assert value(request(tokens=Tokens(input=1_000, output=-7))).list_micro_usd == 350
 
 
+def test_a_model_of_an_unknown_name_has_the_price_of_the_one_that_was_asked_for() -> None:
+    costs = {"gpt-oss-120b": Cost(input=1.0, output=2.0)}
+    aliased = request(model="gpt-oss-120b-fp8-turbo", routed_model="gpt-oss-120b", tokens=Tokens(input=10, output=10))
+    assert amounts(value(aliased, costs=costs))[0] == 30
+    assert amounts(value(replace(aliased, routed_model=None), costs=costs))[0] is None
+    assert amounts(value(replace(aliased, model="gpt-oss-120b", routed_model="free"), costs=costs))[0] == 30
+
+
 def test_a_request_whose_model_nobody_told_has_no_price() -> None:
     assert amounts(value(request(model=None, requested_model=None))) == (None, None, None)
 
