@@ -137,6 +137,14 @@ def test_a_loss_is_told_as_one() -> None:
     assert statusline._usd(-0.5) == "-$0.50"
 
 
+def test_any_other_verb_is_reached_as_well(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["ccr-asgi", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert "statusline" in capsys.readouterr().out
+
+
 def test_little_is_loaded_for_it(tmp_path: Path) -> None:
     """Measured when it was written: 60 ms of processor time, of which Python's own start is 15 ms."""
     program = "import sys; from ccr_asgi.__main__ import main; main(); print(*sys.modules, file=sys.stderr)"

@@ -214,6 +214,7 @@ class _Held:
         self._holds = holds
         self._all_errors = all_errors
         self._bytes = 0
+        self._start: Message | None = None
         self.status: int | None = None
         self.held: list[Message] = []
         self.passed_on = False
@@ -224,11 +225,19 @@ class _Held:
             if self._holds and self._is_refusal(message["status"]):
                 self.held.append(message)
                 return
-            message = {**message, "headers": [*message["headers"], *self._told()]}
+            self._start = {**message, "headers": [*message["headers"], *self._told()]}
         elif self.held:
             self._keep(message)
-            return
-        self.passed_on = True
+        else:
+            await self._pass_on(message)
+
+    async def _pass_on(self, message: Message) -> None:
+        """Send a part of the body, behind the head, which waits for it: until then another link may answer."""
+        if self._start is not None:
+            if not message.get("body") and message.get("more_body", False):
+                return
+            start, self._start, self.passed_on = self._start, None, True
+            await self._send(start)
         await self._send(message)
 
     def _is_refusal(self, status: int) -> bool:

@@ -101,7 +101,8 @@ FAILURES: dict[str, tuple[Answer, int, str]] = {
     "429": (chat_error(429, "busy", headers=[("retry-after", "7")]), 429, "rate_limit_error"),
     "500": (chat_error(500, "oops"), 502, "api_error"),
     "529": (chat_error(529, "overloaded"), 529, "overloaded_error"),
-    "cut before the first byte": (Answer([Fault.RESET]), 502, "api_error"),
+    "cut before the first byte": (Answer.raw(Fault.RESET), 502, "api_error"),
+    "an empty answer": (Answer([Fault.RESET]), 502, "api_error"),
     "cut after the head": (chat_sse("x").inserting(0, Fault.RESET), 502, "api_error"),
     "an error in the stream at once": (
         chat_sse("x").inserting(0, b'data: {"error": {"code": 503}}\n\n'),
@@ -260,3 +261,44 @@ def test_a_passthrough_link_may_have_a_chain_too(tmp_path: Path, monkeypatch: py
             assert "Anthropic's own words" in failed.body.decode()
             anthropic.on("/v1/messages", anthropic_sse("Well."))
             assert told(world.post(body()), "x-ccr-") == {}, "an answer that passed through is untouched"
+
+
+@pytest.fixture
+def claude_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Anthropic itself falls back to cerebras."""
+    monkeypatch.setattr("ccr_asgi.middleware.routing.Cooldowns.rest", lambda *_: None)
+    with FakeUpstream() as anthropic, FakeUpstream() as chat, FakeUpstream() as third:
+        configured = providers(anthropic, chat, third)
+        configured["anthropic"]["fallback"] = [f"cerebras,{CHAT_MODEL}"]
+        settings = {"providers": configured, "usage": {"database": str(tmp_path / "usage.db"), "costs": COSTS}}
+        with world_in_a_thread(tmp_path, settings) as served:
+            yield World(served.url, served.database, anthropic, chat, third)
+
+
+@pytest.mark.parametrize("cut", [Answer.raw(Fault.RESET), anthropic_sse("x").inserting(0, Fault.RESET)])
+def test_a_passthrough_link_cut_before_the_first_byte_has_a_next_one(claude_first: World, cut: Answer) -> None:
+    claude_first.anthropic.on("/v1/messages", cut)
+    session = new_session()
+    assert claude_first.post(body(), session=session).status == 200
+    row = claude_first.row(session)
+    assert (row["provider"], row["attempts"], cost_of(row)) == ("cerebras", 2, (11, 7, 0.000081))
+
+
+def test_a_passthrough_link_cut_after_the_first_byte_has_none(claude_first: World) -> None:
+    claude_first.anthropic.on("/v1/messages", anthropic_sse("Half of it").inserting(2, Fault.RESET))
+    session = new_session()
+    response = claude_first.post(body(), session=session)
+    assert response.status == 200
+    assert events(response.body)[-1]["type"] == "error"
+    assert not claude_first.chat.arriving
+    row = claude_first.row(session)
+    assert (row["provider"], row["outcome"], row["attempts"]) == ("anthropic", "error", 1)
+
+
+def test_a_refusal_without_end_is_not_kept(claude_first: World) -> None:
+    endless = anthropic_error(529, "x" * 2_000_000, "overloaded_error")
+    claude_first.anthropic.on("/v1/messages", endless)
+    assert claude_first.post(body()).status == 200
+    claude_first.chat.on("/v1/chat/completions", chat_error(500, "oops"))
+    failed = claude_first.post(body())
+    assert (failed.status, b"at great length" in failed.body, len(failed.body) < 1000) == (502, True, True)
