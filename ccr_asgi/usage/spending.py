@@ -36,7 +36,9 @@ FRESH_S = 0.1
 REST = 10.0
 """How many times as long as it takes to ask the database is waited before it is asked again, where that is longer."""
 PATIENCE_S = 0.5
-"""How long a request waits for the database to say it; then it goes by what is known."""
+"""How long requests wait for the database to say it; then they go by what is known."""
+RETRY_S = 1.0
+"""How long it is not asked again after it failed."""
 IDS_PER_QUERY = 500
 
 _COUNTED = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens")
@@ -75,6 +77,7 @@ class Ledger:
         self._own: dict[str, UsageRecord] = {}
         self._worth: dict[str, Valuation | None] = {}
         self._reading: asyncio.Task[None] | None = None
+        self._asked_at_s = self._retry_at_s = -float("inf")
         self._announced: set[_Key] = set()
         self._unreadable = False
 
@@ -121,10 +124,13 @@ class Ledger:
         known = self._stored.keys() >= set(keys)
         if known and time.monotonic() - self._read_at_s < self._fresh_s:
             return
+        now_s = time.monotonic()
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read(keys))
-        # One reading serves all that wait for it; a request that has waited long enough leaves it to the next.
-        await asyncio.wait({self._reading}, timeout=PATIENCE_S)
+            if now_s < self._retry_at_s:
+                return
+            self._reading, self._asked_at_s = asyncio.create_task(self._read(keys)), now_s
+        # One reading serves all that wait for it, and if it hangs it keeps only the first ones waiting.
+        await asyncio.wait({self._reading}, timeout=max(0.0, self._asked_at_s + PATIENCE_S - now_s))
 
     async def _read(self, keys: Collection[_Key]) -> None:
         began_s = time.monotonic()
@@ -134,6 +140,7 @@ class Ledger:
                 # The rows of our own that are in these sums: the connection still sees the same moment.
                 present = await _present(connection, list(self._own))
         except (StoreError, StoreUnavailable, SQLAlchemyError, OSError) as error:
+            self._retry_at_s = time.monotonic() + RETRY_S
             if not self._unreadable:
                 self._unreadable = True
                 logger.error("Budgets go by what this process knows, since the usage database does not tell: %s", error)
@@ -195,7 +202,7 @@ async def _from_rows(
     began_at: datetime,
     values: dict[str, str | None],
 ) -> Spent:
-    unpriced = "0" if budget.tokens is not None else f"{_USED} AND {budget.counts}_micro_usd IS NULL"
+    unpriced = "1 = 0" if budget.tokens is not None else f"{_USED} AND {budget.counts}_micro_usd IS NULL"
     sql = (
         f"SELECT provider, agent_id, proxy_key, COALESCE(SUM({_amount(budget)}), 0), "  # noqa: S608 -- words of ours
         f"COUNT(CASE WHEN {unpriced} THEN 1 END) FROM requests_priced "

@@ -172,17 +172,27 @@ async def test_a_database_that_is_slow_keeps_no_request_waiting(
     counted = ledger(store)
     counted.record(row("mine", output=5))
     assert await spent(counted, budget()) == [(5, 0)]
+    monkeypatch.setattr(spending, "PATIENCE_S", -60.0)  # it was asked long ago, and hangs: nobody waits for it any more
+    assert await spent(counted, budget()) == [(5, 0)]
     assert counted._reading is not None
     counted._reading.cancel()
 
 
 async def test_without_a_database_it_goes_by_what_it_knows_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    asked = 0
+
     async def refused() -> UsageStore:
+        nonlocal asked
+        asked += 1
         raise StoreError("usage.db is damaged")
 
     counted = Ledger(refused, worth)
     counted.record(row("mine", output=5))
     assert [await spent(counted, budget()) for _ in range(3)] == [[(5, 0)]] * 3
+    assert asked == 1, "it is left alone for a while"
+    counted._retry_at_s = 0.0
+    assert await spent(counted, budget()) == [(5, 0)]
+    assert asked == 2
     assert [said.levelno for said in caplog.records] == [logging.ERROR]
     assert "usage.db is damaged" in caplog.text
 
