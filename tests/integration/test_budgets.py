@@ -54,9 +54,17 @@ def told(response: RawResponse) -> str | None:
     return found.decode() if found is not None else None
 
 
+def ended(world: World, content: bytes, *more: tuple[str, str]) -> RawResponse:
+    """The answer to a request that is over for the server as well: its last byte comes a moment before that."""
+    session = new_session()
+    response = world.post(content, *more, session=session)
+    world.row(session)
+    return response
+
+
 def spend(world: World) -> None:
-    """One request at the chat provider, whose answer is there to the end."""
-    assert world.post(tagged()).status == 200
+    """One request at the chat provider."""
+    assert ended(world, tagged()).status == 200
 
 
 def test_blocking_is_a_429_that_no_client_tries_again(world_with: Start) -> None:
@@ -81,8 +89,8 @@ def test_blocking_is_a_429_that_no_client_tries_again(world_with: Start) -> None
 
 def test_a_warning_stands_in_a_header_and_in_the_json(world_with: Start) -> None:
     with world_with(limit(0.05, "warn"), limit(100, "block")) as world:
-        assert told(world.post(tagged())) is None
-        assert told(world.post(tagged())) == "0.05 USD per day: 162% used; then=warn"
+        assert told(ended(world, tagged())) is None
+        assert told(ended(world, tagged())) == "0.05 USD per day: 162% used; then=warn"
         assert told(world.post(body())) == "0.05 USD per day: 324% used; then=warn", "also on what passes through"
         assert [budget["used_up"] for budget in json.loads(_get(world, "/api/quota"))["budgets"]] == [True, False]
 
@@ -130,7 +138,7 @@ def test_falling_back_takes_the_provider_s_next_link(tmp_path: Path) -> None:
             "budgets": [limit(0.05, "fallback", provider="cerebras")],
         }
         with world_in_a_thread(tmp_path, settings) as world:
-            assert world.post(tagged()).status == 200
+            spend(world)
             answered = world.post(tagged())
             assert (answered.status, answered.header("x-ccr-provider")) == (200, None), "it passed through untouched"
             assert (len(chat.requests), len(third.requests), len(anthropic.requests)) == (1, 1, 0)
@@ -139,8 +147,8 @@ def test_falling_back_takes_the_provider_s_next_link(tmp_path: Path) -> None:
 def test_subagents_may_have_a_budget_of_their_own(world_with: Start) -> None:
     agent = ("x-claude-code-agent-id", "a1b2")
     with world_with(limit(0.05, "block", agentId="*")) as world:
-        assert [world.post(tagged()).status for _ in range(2)] == [200, 200]
-        assert [world.post(tagged(), agent).status for _ in range(2)] == [200, 429]
+        assert [ended(world, tagged()).status for _ in range(2)] == [200, 200]
+        assert [ended(world, tagged(), agent).status for _ in range(2)] == [200, 429]
         assert world.post(tagged()).status == 200
 
 
@@ -148,7 +156,7 @@ def test_a_proxy_key_may_have_a_budget_of_its_own(world_with: Start) -> None:
     keys = {"alice": "key-of-alice", "bob": "key-of-bob"}
     with world_with(limit(0.05, "block", key="alice"), proxyKeys=keys) as world:
         statuses = {
-            name: [world.post(tagged(), ("x-ccr-key", key)).status for _ in range(2)] for name, key in keys.items()
+            name: [ended(world, tagged(), ("x-ccr-key", key)).status for _ in range(2)] for name, key in keys.items()
         }
         assert statuses == {"alice": [200, 429], "bob": [200, 200]}
         assert world.post(tagged()).status == 200
@@ -156,9 +164,7 @@ def test_a_proxy_key_may_have_a_budget_of_its_own(world_with: Start) -> None:
 
 def test_what_was_spent_before_a_start_counts(world_with: Start) -> None:
     with world_with() as world:
-        session = new_session()
-        assert world.post(tagged(), session=session).status == 200
-        world.row(session)
+        spend(world)
     with world_with(limit(0.05, "block")) as world:
         assert world.post(tagged()).status == 429
 
@@ -192,7 +198,11 @@ def storm(url: str, requests: int, at_once: int) -> Counter[int]:
 @pytest.mark.usefixtures("slow_writer")
 @pytest.mark.parametrize(("requests", "at_once"), [(40, 1), (100, 100), (300, 100)])
 def test_it_is_overrun_by_no_more_than_what_was_under_way(tmp_path: Path, requests: int, at_once: int) -> None:
-    """Ten answers use the limit up; those that are under way by then may end, and nobody else is served."""
+    """Ten answers use the limit up; those that are under way by then may end, and nobody else is served.
+
+    One that the client has to the last byte may still be under way for the server, so that even one at a time may be
+    one too many.
+    """
     settings = {
         "usage": {"database": str(tmp_path / "usage.db"), "costs": COSTS},
         "budgets": [limit(LIMIT_USD, "block")],
@@ -200,9 +210,9 @@ def test_it_is_overrun_by_no_more_than_what_was_under_way(tmp_path: Path, reques
     with world_in_a_thread(tmp_path, settings) as world:
         statuses = storm(world.url, requests, at_once)
         assert set(statuses) <= {200, 429}
-        assert 10 <= statuses[200] <= 10 + at_once - (at_once == 1)
+        assert 10 <= statuses[200] <= 10 + at_once
         assert len(world.chat.requests) == statuses[200]
-        assert storm(world.url, 5, 5) == {429: 5}
+        assert soon(lambda: storm(world.url, 5, 5) == {429: 5})
 
 
 def test_several_workers_keep_one_budget(tmp_path: Path) -> None:
