@@ -25,6 +25,9 @@ HOP_BY_HOP = frozenset(
 
 Headers = list[tuple[bytes, bytes]]
 
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+"""On every answer of ours: no browser may guess that it is something else than it says."""
+
 TAIL_BYTES = 64
 """How much of a stream's end is remembered: enough for Anthropic's last event, `message_stop`."""
 
@@ -143,7 +146,7 @@ async def send_body(send: Send, status: int, headers: Headers, body: bytes) -> N
 
 async def send_json(send: Send, value: object, *, status: int = 200, request_id: str | None = None) -> None:
     """Send `value` as JSON that no browser can take for a page."""
-    headers = [(b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff")]
+    headers = [(b"content-type", b"application/json"), NOSNIFF]
     if request_id is not None:
         headers.append((b"request-id", request_id.encode("ascii")))
     await send_body(send, status, headers, escape_html(dumps(value)))
@@ -154,7 +157,7 @@ async def send_error(
 ) -> None:
     """Send `error` as Anthropic's error JSON, with `extra` headers."""
     response = to_anthropic(error, request_id)
-    await send_body(send, response.status, [*response.headers, *extra], response.body)
+    await send_body(send, response.status, [*response.headers, NOSNIFF, *extra], response.body)
 
 
 class ErrorResponder:

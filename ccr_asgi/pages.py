@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FORWARDED = (b"/v1/", b"/api/")
 """Paths that belong to the providers, but for those of ours that lie under them."""
 OURS = (b"/api/usage", b"/api/quota")
+_HEADERS = {"x-content-type-options": "nosniff"}
 
 
 class Pages:
@@ -64,7 +65,7 @@ class Pages:
 
         async def ready(request: Request) -> Response:
             await (await self._store()).ping()
-            return Response("ok\n", media_type="text/plain")
+            return _ok()
 
         return Starlette(
             routes=[
@@ -101,7 +102,11 @@ async def home(request: Request) -> Response:
 
 async def health(request: Request) -> Response:
     """200 as soon as requests are served; the database is not asked."""
-    return Response("ok\n", media_type="text/plain")
+    return _ok()
+
+
+def _ok() -> Response:
+    return Response("ok\n", media_type="text/plain", headers=_HEADERS)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
@@ -131,6 +136,6 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 def _rendered(error: CcrError) -> Response:
     answer = to_anthropic(error, new_request_id())
-    response = Response(answer.body, status_code=answer.status)
+    response = Response(answer.body, status_code=answer.status, headers=_HEADERS)
     response.raw_headers[:0] = answer.headers
     return response

@@ -8,6 +8,8 @@ from ccr_asgi.config import Config
 TARGET = "ccr_asgi:app"
 STOP_S = 9
 """Seconds that a worker has, after `timeouts.drainS`, to write its rows before it is killed."""
+H11_HEAD_BYTES = 2 * 1024 * 1024
+"""How long a head may be before h11 refuses it in words of its own; the limit that counts is the guard's."""
 
 LOG_CONFIG = {
     "version": 1,
@@ -42,6 +44,7 @@ def serve_uvicorn(config: Config, workers: int, http: str) -> None:
         server_header=False,
         date_header=False,
         proxy_headers=False,
+        h11_max_incomplete_event_size=H11_HEAD_BYTES,
         timeout_graceful_shutdown=math.ceil(config.timeouts.drain_s),
     )
 

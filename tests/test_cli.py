@@ -66,6 +66,7 @@ def test_uvicorn_serves_by_default(uvicorn: Started, capsys: pytest.CaptureFixtu
     off = {"access_log": False, "server_header": False, "date_header": False, "proxy_headers": False}
     assert uvicorn.options.items() >= off.items()
     assert uvicorn.options["timeout_graceful_shutdown"] == 30
+    assert uvicorn.options["h11_max_incomplete_event_size"] > 1024 * 1024
     printed = capsys.readouterr()
     assert "ANTHROPIC_BASE_URL=http://localhost:3456 claude" in printed.err
     assert printed.out == ""

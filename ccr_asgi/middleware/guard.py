@@ -116,12 +116,12 @@ class GuardMiddleware:
             )
 
     def _check_origin(self, scope: Scope) -> None:
-        origin = header(scope, b"origin")
-        if origin is not None and _authority(origin) != (header(scope, b"host") or "").lower():
-            raise PermissionDenied(f"Requests from pages of another origin ({origin!r:.200}) are refused.")
-        site = header(scope, b"sec-fetch-site")
-        if site == "cross-site" or (site == "same-site" and not self._is_visit(scope)):
-            raise PermissionDenied(f"Requests from other sites' pages (Sec-Fetch-Site: {site}) are refused.")
+        for origin in _values(scope, b"origin"):
+            if _authority(origin) != (header(scope, b"host") or "").lower():
+                raise PermissionDenied(f"Requests from pages of another origin ({origin!r:.200}) are refused.")
+        for site in _values(scope, b"sec-fetch-site"):
+            if site == "cross-site" or (site == "same-site" and not self._is_visit(scope)):
+                raise PermissionDenied(f"Requests from other sites' pages (Sec-Fetch-Site: {site}) are refused.")
 
     def _is_visit(self, scope: Scope) -> bool:
         """Whether a person follows a link to one of our pages."""
@@ -157,9 +157,9 @@ class GuardMiddleware:
         return owners[0] if owners else None
 
     def _check_body(self, scope: Scope) -> None:
-        encoding = header(scope, b"content-encoding")
-        if encoding is not None and encoding.strip().lower() not in ("", "identity"):
-            raise UnsupportedEncoding(f"The body is compressed ({encoding!r:.50}); send it as it is.")
+        for encoding in _values(scope, b"content-encoding"):
+            if encoding.strip().lower() not in ("", "identity"):
+                raise UnsupportedEncoding(f"The body is compressed ({encoding!r:.50}); send it as it is.")
         length = header(scope, b"content-length")
         if length is not None and int(length) > self._max_body_bytes:
             raise _too_large(self._max_body_bytes)
@@ -193,20 +193,28 @@ def check_framing(scope: Scope) -> None:
     """Refuse what two HTTP implementations could read differently (request smuggling, RFC 9112, section 6.3).
 
     Raises:
-        _Unframed: Several Host, Content-Length or Transfer-Encoding fields, both of the latter, or a length that
-            is not a number.
+        _Unframed: Several Host, Content-Length or Transfer-Encoding fields, both of the latter, a length that is not
+            a number, or a coding other than chunks of HTTP/1.1 (a compressed one would be handed on undone).
     """
     names = [name for name, _ in scope["headers"]]
     for name in (b"host", b"content-length", b"transfer-encoding"):
         if names.count(name) > 1:
             raise _Unframed(f"The request has several {str(name, 'ascii')} fields; exactly one is accepted.")
+    coding = header(scope, b"transfer-encoding")
+    if coding is not None and (coding.strip().lower() != "chunked" or scope.get("http_version") == "1.0"):
+        raise _Unframed(f"The request's transfer-encoding is {coding!r:.50}; only chunked is accepted, in HTTP/1.1.")
     length = header(scope, b"content-length")
     if length is None:
         return
-    if b"transfer-encoding" in names:
+    if coding is not None:
         raise _Unframed("The request has both content-length and transfer-encoding; exactly one is accepted.")
     if not (length.isascii() and length.isdigit()) or len(length) > 18:
         raise _Unframed(f"content-length is {length!r:.50}; it must be a number of bytes.")
+
+
+def _values(scope: Scope, name: bytes) -> list[str]:
+    """All values of a request header: one that a check has not seen could be the one that others act on."""
+    return [str(value, "latin-1") for key, value in scope["headers"] if key == name]
 
 
 def _extra(error: CcrError) -> list[tuple[bytes, bytes]]:

@@ -105,6 +105,7 @@ ELSEWHERE: dict[str, list[tuple[str, str]]] = {
         ("Sec-Fetch-Mode", "navigate"),
         ("Sec-Fetch-Dest", "document"),
     ],
+    "one of ours and another origin": [("Origin", "@URL"), ("Origin", "http://evil.example")],
     "a frame": [("Sec-Fetch-Site", "same-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "iframe")],
 }
 
@@ -112,6 +113,7 @@ ELSEWHERE: dict[str, list[tuple[str, str]]] = {
 @pytest.mark.fault("cross-origin")
 @pytest.mark.parametrize("fields", ELSEWHERE.values(), ids=ELSEWHERE)
 def test_a_page_of_another_origin_gets_nowhere(world: World, fields: list[tuple[str, str]]) -> None:
+    fields = [(name, value.replace("@URL", world.url)) for name, value in fields]
     for method, target in ROUTES:
         with RawClient(world.url) as client:
             content = body() if method == "POST" else b""
@@ -240,6 +242,15 @@ def test_hostile_names_are_text_on_every_page(world: World) -> None:
         assert document.header("x-content-type-options") == b"nosniff"
         assert not {b"<", b">", b"&"} & {document.body[at : at + 1] for at in range(len(document.body))}
         assert "<script>alert(1)</script>" in json.dumps(json.loads(document.body))
+
+
+@pytest.mark.fault("stored XSS")
+def test_no_answer_of_ours_is_guessed_at(world: World) -> None:
+    ours = ("/healthz", "/readyz", "/dashboard", "/dashboard/static/dashboard.css", "/dashboard?range=zz", "/nothing")
+    for target in (*ours, "/api/usage", "/api/usage?format=csv", "/api/usage?range=zz", "/api/quota", "/v1/../x"):
+        assert fetch(world.url + target).header("x-content-type-options") == b"nosniff", target
+    for content in (b"{", body(model="nobody,x")):
+        assert world.post(content).header("x-content-type-options") == b"nosniff"
 
 
 @pytest.mark.fault("stored XSS")

@@ -241,6 +241,15 @@ def test_a_compressed_request(world: World, encoding: str, target: str) -> None:
     assert world.contacts == 0
 
 
+@pytest.mark.fault("compressed request")
+def test_a_coding_that_hides_behind_another(world: World) -> None:
+    with RawClient(world.url) as client:
+        fields = [("Content-Encoding", "identity"), ("Content-Encoding", "gzip")]
+        response = client.request("POST", TARGET, fields, b"\x1f\x8b" + b"\x00" * 100)
+    refused(response, 415, "invalid_request_error")
+    assert world.contacts == 0
+
+
 # Paths and methods
 
 OUR_PAGES = ["/", "/healthz", "/readyz", "/dashboard", "/api/usage"]

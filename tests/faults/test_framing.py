@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from tests.integration.claude import BEARER, CHAT_KEY, TARGET, World, body, headers, new_session, tagged
+from tests.faults.test_bad_input import refused
+from tests.integration.claude import (
+    BEARER,
+    CHAT_KEY,
+    TARGET,
+    World,
+    body,
+    headers,
+    new_session,
+    tagged,
+    world_in_a_process,
+)
 from tests.support.fake_upstream import FakeUpstream, Gate, anthropic_sse, chat_sse
 from tests.support.raw_http import RawClient
 from tests.support.server import running_server
@@ -53,6 +64,7 @@ ATTACKS: dict[str, bytes] = {
     "two codings": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "a coding and identity": b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
     "a coding in disguise": b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "a compressed coding": b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
     "a coding after a space": b"Transfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + SMUGGLED,
     "a folded coding": b"Transfer-Encoding:\r\n chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + SMUGGLED,
     "a second host": b"Host: evil.example\r\nContent-Length: 2\r\n\r\n{}",
@@ -72,6 +84,14 @@ def test_a_request_that_two_servers_could_read_differently(world: World, rest: b
     nothing_smuggled(world)
     assert statuses[:1] in ([400], [413], []), statuses
     assert len(statuses) <= 1, "the connection went on after an unclear request"
+    assert world.contacts == 0
+
+
+@pytest.mark.fault("framing attacks")
+def test_chunks_in_an_old_version(world: World) -> None:
+    """A proxy of HTTP/1.0 does not know of chunks (RFC 9112, 6.1), and would read on where the head ends."""
+    head = b"POST /v1/messages HTTP/1.0\r\nHost: @HOST\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert conversation(world, head + b"2\r\n{}\r\n0\r\n\r\n") == ([400], True)
     assert world.contacts == 0
 
 
@@ -138,6 +158,13 @@ def test_a_little_more_head_than_is_taken(world: World, count: int) -> None:
         response = client.read_response()
     assert response.status in (431, 400), response.status
     assert world.contacts == 0
+
+
+@pytest.mark.fault("1 MB of headers")
+def test_serve_has_our_own_limit_with_h11_too(tmp_path: Path) -> None:
+    with world_in_a_process(tmp_path, server="serve", http="h11") as world, RawClient(world.url) as client:
+        response = client.request("GET", "/v1/models", [("X-Big", "a" * 1024 * 1024)])
+    refused(response, 431, "invalid_request_error")
 
 
 @pytest.mark.fault("1 MB of headers")

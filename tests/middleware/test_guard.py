@@ -41,6 +41,7 @@ async def status_of(
         document = json.loads(response.body)
         assert document["type"] == "error"
         assert document["request_id"].encode() == response.header("request-id")
+        assert response.header("x-content-type-options") == b"nosniff"
     return response.status
 
 
@@ -118,6 +119,17 @@ async def test_our_own_pages_may_ask(origin: str) -> None:
 @pytest.mark.parametrize("allowed", [[], ["*"]])
 async def test_pages_of_another_origin_may_not(origin: str, allowed: list[str]) -> None:
     assert await status_of(("origin", origin), allowed_hosts=allowed) == 403
+
+
+@pytest.mark.parametrize("name", ["origin", "sec-fetch-site"])
+async def test_no_field_hides_behind_another(name: str) -> None:
+    good, bad = {
+        "origin": ("http://127.0.0.1:3456", "http://evil.example"),
+        "sec-fetch-site": ("same-origin", "cross-site"),
+    }[name]
+    assert await status_of((name, good), (name, good)) == 200
+    assert await status_of((name, good), (name, bad)) == 403
+    assert await status_of((name, bad), (name, good)) == 403
 
 
 async def test_the_null_origin_is_no_absent_host() -> None:
@@ -263,6 +275,9 @@ async def test_the_owner_of_the_key_is_told_below() -> None:
         [("content-length", "0"), ("content-length", "0")],
         [("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
         [("content-length", "0"), ("transfer-encoding", "chunked")],
+        [("transfer-encoding", "gzip, chunked")],
+        [("transfer-encoding", "identity")],
+        [("transfer-encoding", "")],
         [("content-length", "-1")],
         [("content-length", "+1")],
         [("content-length", "1_0")],
@@ -278,9 +293,19 @@ async def test_what_two_servers_could_read_differently_is_refused(headers: list[
     assert await status_of(*headers) == 400
 
 
-@pytest.mark.parametrize("headers", [[("transfer-encoding", "chunked")], [("content-length", "0003")]])
+ONE_FRAMING = [[("transfer-encoding", "chunked")], [("transfer-encoding", "Chunked")], [("content-length", "0003")]]
+
+
+@pytest.mark.parametrize("headers", ONE_FRAMING)
 async def test_one_framing_is_enough(headers: list[tuple[str, str]]) -> None:
     assert await status_of(*headers, method="POST", body=b"abc") == 200
+
+
+async def test_chunks_are_not_of_http_1_0() -> None:
+    headers = [("transfer-encoding", "chunked")]
+    call = asgi.start(alone(GuardMiddleware, Below()), "POST", headers=headers, body=b"abc")
+    call.scope["http_version"] = "1.0"
+    assert (await call.end()).status == 400
 
 
 # sizes
@@ -337,6 +362,10 @@ async def test_a_body_that_is_too_long_when_the_answer_has_begun_cuts_it() -> No
 )
 async def test_a_compressed_body_is_refused(encoding: str, status: int) -> None:
     assert await status_of(("content-encoding", encoding), method="POST", body=b"x") == status
+
+
+async def test_no_coding_hides_behind_another() -> None:
+    assert await status_of(("content-encoding", "identity"), ("content-encoding", "gzip"), method="POST") == 415
 
 
 # what goes through
