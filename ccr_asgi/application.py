@@ -123,7 +123,7 @@ class Application:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        self._drain.await_sigterm()
+        self._drain.await_signals()
         async with self.running():
             await send({"type": "lifespan.startup.complete"})
             await receive()

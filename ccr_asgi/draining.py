@@ -1,4 +1,4 @@
-"""The end of a server: requests that still run some time after SIGTERM are ended, whichever server runs us.
+"""The end of a server: requests that still run some time after SIGTERM or Ctrl-C are ended, whichever server runs us.
 
 uvicorn waits for them for ever unless it is told otherwise; granian until it kills its worker, and the rows with it.
 """
@@ -15,12 +15,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
+ENDING = (signal.SIGTERM, signal.SIGINT)
+"""What a supervisor sends, and what Ctrl-C does."""
+
 
 class Drain:
     """Knows the requests that run in this process, and cancels them when they have had their time.
 
     Args:
-        drain_s: How many seconds they have after SIGTERM; asked when it comes.
+        drain_s: How many seconds they have after the signal; asked when it comes.
     """
 
     def __init__(self, drain_s: Callable[[], float]) -> None:
@@ -44,22 +47,23 @@ class Drain:
         finally:
             self._running.discard(task)
 
-    def await_sigterm(self) -> None:
-        """Have the running loop's requests ended in time. Called once the server has set up its own handler.
+    def await_signals(self) -> None:
+        """Have the running loop's requests ended in time. Called once the server has set up its own handlers.
 
         In a thread of some other program nothing is done: signals are not ours there.
         """
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()
-        servers_own = signal.getsignal(signal.SIGTERM)
+        servers_own = {number: signal.getsignal(number) for number in ENDING}
 
-        def on_sigterm(number: int, frame: FrameType | None) -> None:
-            if callable(servers_own):
-                servers_own(number, frame)
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            if callable(own := servers_own[signal.Signals(number)]):
+                own(number, frame)
             loop.call_soon_threadsafe(loop.call_later, self._drain_s(), self._end)
 
-        signal.signal(signal.SIGTERM, on_sigterm)
+        for number in ENDING:
+            signal.signal(number, on_signal)
 
     def _end(self) -> None:
         self._ended = True

@@ -8,17 +8,18 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import ASGIApp
 
-from ccr_asgi.draining import Drain
+from ccr_asgi.draining import ENDING, Drain
 from tests.support import asgi
 
 
 @pytest.fixture
 def servers_own() -> Iterator[list[int]]:
-    """The signals that a server's own handler of SIGTERM has got."""
+    """The signals that a server's own handlers have got."""
     got: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    before = {number: signal.signal(number, lambda number, frame: got.append(number)) for number in ENDING}
     yield got
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 async def _hanging(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
@@ -35,19 +36,20 @@ def drained(drain: Drain) -> ASGIApp:
     return app
 
 
-async def test_what_still_runs_after_the_drain_is_ended(servers_own: list[int]) -> None:
+@pytest.mark.parametrize("number", ENDING)
+async def test_what_still_runs_after_the_drain_is_ended(servers_own: list[int], number: signal.Signals) -> None:
     drain = Drain(lambda: 0)
-    drain.await_sigterm()
+    drain.await_signals()
     call = asgi.start(drained(drain), path="/hang")
     await call.until(lambda response: response.started)
-    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(number)
     assert not (await call.end()).complete
-    assert servers_own == [signal.SIGTERM]
+    assert servers_own == [number]
 
 
 async def test_a_drain_is_patient(servers_own: list[int]) -> None:
     drain = Drain(lambda: 3600)
-    drain.await_sigterm()
+    drain.await_signals()
     signal.raise_signal(signal.SIGTERM)
     assert (await asgi.request(drained(drain))).complete
     assert servers_own == [signal.SIGTERM]
@@ -56,7 +58,7 @@ async def test_a_drain_is_patient(servers_own: list[int]) -> None:
 async def test_a_server_without_a_handler_is_drained_too(servers_own: list[int]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     drain = Drain(lambda: 0)
-    drain.await_sigterm()
+    drain.await_signals()
     call = asgi.start(drained(drain), path="/hang")
     await call.until(lambda response: response.started)
     signal.raise_signal(signal.SIGTERM)
@@ -99,7 +101,7 @@ async def test_in_a_thread_of_another_program_signals_are_left_alone(servers_own
     before = signal.getsignal(signal.SIGTERM)
 
     async def start() -> None:
-        Drain(lambda: 0).await_sigterm()
+        Drain(lambda: 0).await_signals()
 
     thread = threading.Thread(target=lambda: asyncio.run(start()))
     thread.start()

@@ -56,6 +56,20 @@ def test_nothing_that_stands_still_holds_the_end_up(
     seen(f"out after {took_s:.1f} s, with timeouts.drainS 1")
 
 
+@pytest.mark.fault("SIGTERM with a stalled stream")
+@each_way
+def test_ctrl_c_is_drained_too(fake_upstream: FakeUpstream, tmp_path: Path, way: dict[str, Any]) -> None:
+    fake_upstream.script(anthropic_sse().inserting(2, Fault.SILENCE))
+    with running_server(config_of(fake_upstream, 1), tmp_path=tmp_path, **way) as server:
+        with RawClient(server.url) as client:
+            client.send_request("POST", TARGET, headers(new_session()), body())
+            client.read_until(b"message_start")
+            server.signal(signal.SIGINT)
+            server.wait(timeout=11)
+        assert [row["outcome"] for row in read_rows(server.database, OUTCOMES)] == ["truncated"]
+        assert "Traceback" not in server.log().partition("KeyboardInterrupt")[0]
+
+
 @pytest.mark.fault("SIGTERM with a live stream")
 @each_way
 def test_streams_that_flow_are_let_through_to_their_end(
