@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from ccr_asgi.formats.openai_responses_items import Item, Places, names_of
-from tests.formats.responses_answers import Event, added, argued, said
+from ccr_asgi.formats.openai_responses_items import FunctionCall, Item, Places, names_of
+from tests.formats.responses_answers import Event, added, argued, item_done, said
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,10 @@ from tests.formats.responses_answers import Event, added, argued, said
         ([added(None, "message", id="x"), argued(None, "{", item_id="y"), said(None, "a", item_id="x")], [0, 1, 0]),
         ([added(2, "message", id="x"), said(None, "a", item_id="x"), said(None, "b", item_id="y")], [2, 2, 3]),
         ([said(None, "a"), said(None, "b")], [0, 0]),
+        ([said(None, "a", item_id=name) for name in "xyzw"], [0, 1, 2, 3]),
         ([added(None, "message"), said(None, "a"), added(None, "function_call"), argued(None, "{")], [0, 0, 1, 1]),
+        ([added(None, "message"), item_done(None, "message"), added(None, "message")], [0, 0, 1]),
+        ([said(None, "a"), argued(None, "{", item={"type": "function_call"})], [0, 0]),
         ([{"output_index": "1", "item_id": 7}, {"output_index": True, "item_id": "x"}, {"item": "x"}], [0, 1, 1]),
     ],
 )
@@ -57,6 +60,10 @@ def test_a_piece_is_written_once() -> None:
     item.pieces.append("c")
     assert item.unwritten() == ["c"]
     assert item.unwritten() == []
+
+
+def test_the_pieces_of_a_call_are_its_arguments() -> None:
+    assert FunctionCall(pieces=['{"a"', ": 1}"]).arguments == '{"a": 1}'
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from tests.formats.responses_answers import (
     Event,
+    added,
     answer,
     call,
     completed,
@@ -100,6 +101,13 @@ def test_a_search_with_its_sources_takes_no_more_while_it_waits() -> None:
 def test_a_page_that_was_opened_is_no_search(kind: str | None) -> None:
     opened = item_done(0, "web_search_call", id="ws_0", action={"type": kind, "url": "https://a.invalid/"})
     assert content(opened, opened, *words(1, "Hi")) == [HI]
+
+
+def test_searches_that_are_alike_so_far_are_told_apart() -> None:
+    begun = [added(place, "web_search_call") for place in (0, 1)]
+    opened = item_done(1, "web_search_call", action={"type": "open_page"})
+    found = item_done(0, "web_search_call", action={"type": "search", "query": "q"})
+    assert searched(*begun, opened, found) == [("q", [])]
 
 
 def test_a_call_of_a_search_is_no_call_of_the_client_s() -> None:

@@ -44,6 +44,7 @@ SILENT: list[Event] = [
     added(2, "function_call", id="fc_2", call_id="call_1", name="Read", arguments=""),
     argued(2, ""),
     {"type": "something.else", "error": {"message": "not ours"}},
+    {"type": "another", "error": {"message": "not ours"}},
 ]
 """Events that hold nothing for a client."""
 
@@ -121,6 +122,20 @@ def test_a_document_comes_out_whole_at_the_end() -> None:
     assert made.feed(sse(CREATED, *words(0, "Hi"), {"type": "keepalive"})) == b""
     assert made.idle() == b""
     assert json.loads(made.feed(sse(completed())))["content"] == [{"type": "text", "text": "Hi"}]
+
+
+def test_a_document_is_read_like_the_last_event() -> None:
+    found = run(machine(), [json.dumps(completed(message_item("Hi"))["response"]).encode()], streamed=True).message
+    assert found is not None
+    assert found["content"] == [{"type": "text", "text": "Hi"}]
+
+
+@pytest.mark.parametrize("document", [{"error": {"message": "no"}, "output": []}, {"detail": "no"}])
+def test_a_document_with_an_error_or_without_output_is_a_refusal(document: Event) -> None:
+    made = machine()
+    made.feed(json.dumps(document).encode())
+    with pytest.raises(ProviderError, match=r"^p: no$"):
+        made.close()
 
 
 def test_the_last_event_is_the_end_though_the_connection_stays() -> None:
@@ -205,6 +220,12 @@ def test_what_is_complete_stays_so_when_the_rest_is_cut_off() -> None:
     assert [block["type"] for block in found["content"]] == ["tool_use", "text"]
 
 
+def test_a_cut_call_in_a_complete_answer_is_an_error() -> None:
+    result = answer(added(0, "function_call", call_id="call_0", name="A"), argued(0, '{"a"'), completed())
+    assert result.error is not None
+    assert result.error.message == "p: the arguments of the call to 'A' are not a JSON object."
+
+
 def test_wrong_arguments_are_no_cut_ones() -> None:
     begun = added(0, "function_call", call_id="call_0", name="A")
     result = answer(begun, argued(0, '{"a": }'), *words(1, "Hi"), incomplete())
@@ -227,8 +248,27 @@ def test_an_end_in_the_middle_of_an_event_is_an_error() -> None:
     assert result.error.message == "p: the answer ended in the middle of an event."
 
 
-def test_a_bad_line_costs_nothing_but_itself() -> None:
-    body = sse(*words(0, "Hi"))[:-2] + b"\n\ndata: {broken\n\ndata: [1]\n\ndata: 7\n\n" + sse(completed())
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (b"data: {broken", "p: the answer ended in the middle of an event."),
+        (b"data: Hm", "p: the answer ended in the middle of an event."),
+        (b"data: [1]", "p: the answer (text/event-stream) ended before it was complete."),
+        (b"data: [DONE]", "p: the answer (text/event-stream) ended before it was complete."),
+        (b'data: {"type": "keepalive"}', "p: the answer (text/event-stream) ended before it was complete."),
+    ],
+)
+def test_a_last_event_without_its_blank_line_is_cut_unless_it_is_whole(last: bytes, message: str) -> None:
+    made = machine()
+    made.feed(last)
+    with pytest.raises(UpstreamCut) as caught:
+        made.close()
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize("bad", [b"data: {broken", b"event: done\ndata: {broken", b"data: [1]", b"data: 7"])
+def test_a_bad_line_costs_nothing_but_itself(bad: bytes) -> None:
+    body = sse(*words(0, "Hi")) + bad + b"\n\n" + sse(completed())
     found = run(machine(), [body], streamed=True).message
     assert found is not None
     assert found["content"] == [{"type": "text", "text": "Hi"}]

@@ -7,7 +7,7 @@ import pytest
 from ccr_asgi.formats.tool_schemas import MAX_DEPTH
 from ccr_asgi.quirks import Quirks
 from tests.formats.requests import body, tool
-from tests.formats.responses_requests import refusal, sent
+from tests.formats.responses_requests import converted, refusal, sent
 
 LONG = "mcp__server__" + "x" * 60
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
@@ -86,6 +86,12 @@ def test_the_web_search_is_hosted(kind: str, fields: dict[str, Any], expected: d
 )
 def test_a_wrong_web_search_is_refused(given: dict[str, Any], message: str) -> None:
     assert refusal(body(tools=[{**SEARCH, **given}])) == message
+
+
+def test_what_openai_has_no_counterpart_of_is_left_out() -> None:
+    found = converted(tools=[SEARCH, {"type": "computer_20250124", "name": "computer"}])
+    assert [entry["type"] for entry in found.hosted] == ["web_search"]
+    assert found.notes == ("server tools left out: computer_20250124",)
 
 
 CHOICES: list[tuple[dict[str, Any] | None, Any, bool]] = [
