@@ -62,7 +62,7 @@ class Refusals:
             estimate=self._estimate,
             now=datetime.fromtimestamp(self._now(), UTC),
         )
-        if status == 403 and any(name.lower() == b"cf-ray" for name, _ in headers) and b"<" in body[:1024]:
+        if status == 403 and body.lstrip().startswith(b"<") and any(name.lower() == b"cf-ray" for name, _ in headers):
             return _like(error, message=f"{self._provider}: {_CHECK_PAGE}")
         document = read_json(body)
         return self._in_own_terms(error, document if isinstance(document, dict) else {})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ccr_asgi.errors import ProviderError
-from ccr_asgi.formats.openai_responses_errors import LOGIN_HINT, MAX_WAIT_S, Refusals
+from ccr_asgi.formats.openai_responses_errors import LOGIN_HINT, Refusals
 from tests.formats.golden import FIXTURES
 from tests.formats.responses_answers import INPUT_TOKENS, NOW_S
 
@@ -70,6 +70,16 @@ def test_the_same_within_a_stream(folder: Path) -> None:
         ({"resets_at": NOW_S + 7200}, 7200, "It resets at 2026-11-23 02:20 UTC, in 2 h."),
         ({"resets_at": NOW_S + 1, "resets_in_seconds": 7201}, 7201, "It resets at 2026-11-23 00:20 UTC, in 2 h 1 min."),
         ({"resets_in_seconds": 90_000.5}, 90_001, "It resets at 2026-11-24 01:20 UTC, in 1 d 1 h."),
+        ({"resets_in_seconds": 86_400}, 86_400, "It resets at 2026-11-24 00:20 UTC, in 1 d."),
+        ({"resets_in_seconds": 86_340}, 86_340, "It resets at 2026-11-24 00:19 UTC, in 23 h 59 min."),
+        ({"resets_in_seconds": 3540}, 3540, "It resets at 2026-11-23 01:19 UTC, in 59 min."),
+        ({"resets_in_seconds": 0}, 0, "It resets at 2026-11-23 00:20 UTC, in a moment."),
+        (
+            {"resets_in_seconds": 10**11 - 1},
+            10**11 - 1,
+            "It resets at 5195-10-08 10:06 UTC, in 1157407 d 9 h.",
+        ),
+        ({"resets_in_seconds": 10**11}, None, ""),
         ({"resets_at": NOW_S - 100}, 0, "It resets at 2026-11-23 00:18 UTC, in a moment."),
         ({"resets_at": None, "resets_in_seconds": "60"}, None, ""),
         ({"resets_in_seconds": True}, None, ""),
@@ -96,9 +106,9 @@ def test_a_quota_tells_when_it_resets(told: dict[str, Any], wait_s: int | None, 
     ("message", "headers", "wait_s"),
     [
         ("Slow down.", [(b"retry-after", b"7")], 7),
-        ("Slow down.", [(b"Retry-After", b"3600")], MAX_WAIT_S),
+        ("Slow down.", [(b"Retry-After", b"3600")], 60),
         ("Please try again in 11.054s.", [], 12),
-        ("Please try again in 2m.", [], MAX_WAIT_S),
+        ("Please try again in 2m.", [], 60),
         ("Please try again in 900ms.", [], 1),
         ("Slow down.", [], None),
     ],
@@ -113,6 +123,10 @@ def test_a_rate_limit_waits_a_minute_at_most(
     if code and not headers:
         told = refusals().event({"code": code, "message": message})
         assert (told.status, told.retry_after_s) == (429, wait_s)
+
+
+def test_an_overload_may_last_longer_than_a_minute() -> None:
+    assert http(503, {"message": "no"}, [(b"retry-after", b"3600")]).retry_after_s == 3600
 
 
 # What no retry mends
@@ -135,6 +149,11 @@ def test_missing_scopes_are_a_matter_of_the_login(status: int) -> None:
     error = http(status, {"message": "You have insufficient permissions. Missing scopes: api.responses.write."})
     assert (error.status, error.error_type, error.should_retry) == (401, "authentication_error", False)
     assert error.message.endswith(LOGIN_HINT)
+
+
+def test_missing_scopes_of_a_key_are_not_tried_again() -> None:
+    error = http(400, {"message": "Missing scopes: api.responses.write."}, login=False)
+    assert (error.status, error.should_retry) == (401, False)
 
 
 def test_only_the_login_is_told_to_log_in() -> None:
@@ -193,6 +212,8 @@ def test_a_page_for_browsers_is_not_shown(header: bytes) -> None:
     ("status", "headers", "body"),
     [
         (403, [], PAGE),
+        (403, [(b"age", b"0"), (b"date", b"x")], PAGE),
+        (400, [(b"cf-ray", b"abc")], PAGE),
         (403, [(b"cf-ray", b"abc")], b'{"error": {"message": "Country not supported"}}'),
         (404, [(b"cf-ray", b"abc")], PAGE),
     ],
@@ -202,6 +223,11 @@ def test_other_refusals_are_told_in_their_own_way(status: int, headers: Headers,
     assert error.status == status
     assert "made for browsers" not in error.message
     assert "<" not in error.message
+
+
+def test_a_refusal_that_came_through_cloudflare_is_told_whatever_it_quotes() -> None:
+    body = b'{"error": {"message": "Not <yet> in your country."}}'
+    assert refusals().http(403, [(b"cf-ray", b"abc")], body).message == "p: Not <yet> in your country."
 
 
 # Context and secrets
