@@ -120,6 +120,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "19 unusable bodies": Fault("400 invalid_request_error, no upstream contact, a row"),
     "20 wrongly typed fields": Fault("400 that names the field on the converted way, never 500"),
+    "a name that leads nowhere": Fault("400 that names the choices, no upstream contact, a row"),
     "surrogates and controls": Fault("no 500, no broken JSON, the next request is served"),
     "50 MB body": Fault("413 request_too_large, declared or chunked, before it is read in"),
     "compressed request": Fault("415 invalid_request_error, never inflated"),

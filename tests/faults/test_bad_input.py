@@ -170,6 +170,28 @@ def test_odd_text_in_an_answer(world: World, text: bytes) -> None:
     still_serves(world)
 
 
+# Names that lead nowhere
+
+
+NOWHERE = {
+    "an unknown provider": tagged("nobody,m"),
+    "a tag without a model": tagged("cerebras"),
+    "an empty tag": tagged(""),
+    "a model of an unknown provider": body(model="nobody,m"),
+}
+
+
+@pytest.mark.fault("a name that leads nowhere")
+@pytest.mark.parametrize("content", NOWHERE.values(), ids=NOWHERE)
+def test_a_name_that_leads_nowhere(world: World, content: bytes) -> None:
+    session = new_session()
+    message = refused(world.post(content, session=session), 400, "invalid_request_error")
+    for provider in ("anthropic", "cerebras", "moonshot"):
+        assert provider in message
+    assert world.contacts == 0
+    assert world.row(session)["status"] == 400
+
+
 # Too large, or compressed
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.test_bad_input import refused
 from tests.integration.claude import (
     BEARER,
     CHAT_KEY,
@@ -18,6 +19,7 @@ from tests.integration.claude import (
 from tests.support.fake_upstream import (
     Answer,
     Fault,
+    Piece,
     anthropic_error,
     anthropic_message,
     anthropic_sse,
@@ -155,6 +157,31 @@ def test_an_error_of_anthropics_is_not_asked_again(world: World, status: int) ->
     assert (response.status, response.body) == (status, answer.content)
     assert response.header("x-should-retry") == b"true"
     assert len(world.anthropic.requests) == 1
+
+
+# Answers that are none
+
+
+NO_ANSWER: dict[str, tuple[Piece, ...]] = {
+    "closed": (Fault.CLOSE,),
+    "reset": (Fault.RESET,),
+    "not HTTP": (b"junk\r\n\r\n", Fault.CLOSE),
+    "cut in its head": (b"HTTP/1.1 200 OK\r\nContent-", Fault.CLOSE),
+}
+
+
+@pytest.mark.fault("failure before the first byte")
+@pytest.mark.parametrize("pieces", NO_ANSWER.values(), ids=NO_ANSWER)
+@both_ways
+def test_no_answer_is_an_error_in_anthropics_form(world: World, pieces: tuple[Piece, ...], converted: bool) -> None:
+    session, upstream = new_session(), world.chat if converted else world.anthropic
+    upstream.on(lambda request: True, Answer.raw(*pieces))
+    refused(world.post((tagged if converted else body)(), session=session), 502, "api_error")
+    assert 1 <= len(upstream.requests) <= 3
+    row = world.row(session)
+    assert (row["outcome"], row["status"], row["error_type"]) == ("error", 502, "api_error")
+    world.forget()
+    assert world.post((tagged if converted else body)()).status == 200
 
 
 # Content types
