@@ -4,10 +4,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
-from ccr_asgi import __version__, cli_database, cli_demo, cli_whatif, statusline
+from ccr_asgi import __version__, cli_database, cli_demo, cli_server, cli_whatif, statusline
 from ccr_asgi.config import load_config
 from ccr_asgi.errors import ConfigError
+from ccr_asgi.running_server import Note, noted
 from ccr_asgi.serving import serve_granian, serve_uvicorn
 from ccr_asgi.startup import invitation
 
@@ -23,18 +25,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"ccr-asgi {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_serve(verbs.add_parser("serve", help="run the proxy in the foreground", description=_SERVE))
+    cli_server.add_verbs(verbs)
     cli_database.add_verbs(verbs)
     cli_whatif.add_verbs(verbs)
     cli_demo.add_verbs(verbs)
     line = verbs.add_parser("statusline", help="one line for Claude Code", description=statusline.DESCRIPTION)
     statusline.add_arguments(line)
     line.set_defaults(run=statusline.run)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(_shielded(sys.argv[1:] if argv is None else argv))
     try:
         return int(args.run(args))
     except ConfigError as error:
         print(f"ccr-asgi: {error}", file=sys.stderr)  # noqa: T201 -- a command speaks on its standard streams
         return USAGE_ERROR
+
+
+def _shielded(argv: Sequence[str]) -> Sequence[str]:
+    """The arguments, of which those for Claude Code are not taken for ours; but help for the verb itself is ours."""
+    if argv[:1] != ["code"] or argv[1:] in (["-h"], ["--help"]):
+        return argv
+    return ["code", "--", *argv[1:]]
 
 
 _SERVE = """Run the proxy in the foreground. SIGTERM or Ctrl-C stops it: no new connections, running streams get
@@ -64,11 +74,13 @@ def serve(args: argparse.Namespace) -> int:
         os.environ["CCR_ASGI_PORT"] = str(args.port)
     config = load_config()
     print(f"ccr-asgi: {invitation(config)}", file=sys.stderr)  # noqa: T201 -- a command speaks on its standard streams
+    note = Note(os.getpid(), __version__, datetime.now(UTC).isoformat(timespec="seconds"))
     try:
-        if args.server == "granian":
-            serve_granian(config, args.workers)
-        else:
-            serve_uvicorn(config, args.workers, args.http or "httptools")
+        with noted(config, note):
+            if args.server == "granian":
+                serve_granian(config, args.workers)
+            else:
+                serve_uvicorn(config, args.workers, args.http or "httptools")
     except ImportError as error:
         print(f"ccr-asgi: {error}: pip install 'ccr-asgi[{args.server}]'", file=sys.stderr)  # noqa: T201 -- as above
         return 1

@@ -10,11 +10,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ccr_asgi import __version__
 from ccr_asgi.asgi import has_dot_segment, raw_path
 from ccr_asgi.budgets import Standing
 from ccr_asgi.config import Config
 from ccr_asgi.errors import CcrError, MethodNotAllowed, NotFound, to_anthropic
 from ccr_asgi.exchange import new_request_id
+from ccr_asgi.running_server import VERSION_HEADER
 from ccr_asgi.usage.errors import StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -101,8 +103,10 @@ async def home(request: Request) -> Response:
 
 
 async def health(request: Request) -> Response:
-    """200 as soon as requests are served; the database is not asked."""
-    return _ok()
+    """200 as soon as requests are served; the database is not asked. A header tells that it is us."""
+    answer = _ok()
+    answer.headers[VERSION_HEADER] = __version__
+    return answer
 
 
 def _ok() -> Response:

@@ -65,7 +65,7 @@ def test_uvicorn_serves_by_default(uvicorn: Started, capsys: pytest.CaptureFixtu
     assert uvicorn.options.items() >= wanted.items()
     off = {"access_log": False, "server_header": False, "date_header": False, "proxy_headers": False}
     assert uvicorn.options.items() >= off.items()
-    assert uvicorn.options["timeout_graceful_shutdown"] == 30
+    assert uvicorn.options["timeout_graceful_shutdown"] == 31
     assert uvicorn.options["h11_max_incomplete_event_size"] > 1024 * 1024
     printed = capsys.readouterr()
     assert "ANTHROPIC_BASE_URL=http://localhost:3456 claude" in printed.err
@@ -90,7 +90,7 @@ def test_the_file_says_the_rest(uvicorn: Started, environment: dict[str, str], t
     (tmp_path / "ccr.json").write_text('{"port": 4002, "host": "192.0.2.7", "timeouts": {"drainS": 7.4}}')
     environment["CCR_ASGI_CONFIG"] = str(tmp_path / "ccr.json")
     assert main(["serve", "--port", "4003"]) == 0
-    assert uvicorn.options.items() >= {"host": "192.0.2.7", "port": 4003, "timeout_graceful_shutdown": 8}.items()
+    assert uvicorn.options.items() >= {"host": "192.0.2.7", "port": 4003, "timeout_graceful_shutdown": 9}.items()
 
 
 def test_granian_serves_too(granian: Started) -> None:
