@@ -8,11 +8,11 @@ CLAUDE := .cache/claude-code
 CODEX := .cache/codex
 AXE := .cache/axe
 MUTANTS := .cache/mutants
-HERE := not e2e and not browser and not faults
+HERE := not e2e and not browser and not faults and not postgresql
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev format lint typecheck test cov cov-converters faults fuzz e2e browser mutants bench docs build check clean
+.PHONY: help run install dev format lint typecheck test cov cov-converters faults fuzz e2e browser postgresql mutants bench docs build check clean
 
 help: ## what can be done
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ e2e: dev $(CLAUDE)/.installed $(CODEX)/.installed ## the real Claude Code and th
 
 browser: dev $(AXE)/.installed ## the dashboard in a real Chromium (Debian: chromium, chromium-driver)
 	CI_BROWSER_REQUIRED=1 $(BIN)/pytest -n 2 tests/browser -m browser
+
+postgresql: dev ## usage on a real PostgreSQL server (Debian: postgresql)
+	CI_POSTGRESQL_REQUIRED=1 $(BIN)/pytest tests/postgresql -m postgresql
 
 mutants: dev $(MUTANTS)/.installed ## which small changes of the converters no test notices; MODULES="…" for some
 	nice -n 15 $(BIN)/python -m tests.mutation.run $(MUTANTS)/bin $(MODULES)
