@@ -180,6 +180,13 @@ FAULTS: dict[str, Fault] = {
         "served, said, the file kept",
         (f"{IT}/test_lifecycle.py::test_a_damaged_database_costs_no_request_and_is_kept",),
     ),
+    "PostgreSQL down for 30 s": Fault(
+        "traffic is served; every row arrives afterwards; not there at the start, the same",
+        (
+            "tests/postgresql/test_outages.py::test_it_goes_away_and_comes_back",
+            "tests/postgresql/test_outages.py::test_it_is_not_there_at_the_start",
+        ),
+    ),
     "unwritable database": Fault("served, said, the file kept"),
     "disk full": Fault("served, said; rows come when there is room"),
     "8 workers on a fresh database": Fault("migrated once, every row there"),
