@@ -26,9 +26,10 @@ TODAY = datetime(2026, 1, 31, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database is asked each time, and the day is that of UTC."""
+    """The database is asked each time and waited for, and the day is that of UTC."""
     monkeypatch.setattr(spending, "FRESH_S", 0.0)
     monkeypatch.setattr(spending, "REST", 0.0)
+    monkeypatch.setattr(spending, "PATIENCE_S", 30.0)  # a busy machine is waited for
     monkeypatch.setattr(spending, "period", lambda budget, now: (TODAY, TODAY + timedelta(days=1)))
 
 
