@@ -101,8 +101,8 @@ class ResponsesConversion:
 
     def stream(self, content_type: str, headers: RawHeaders = ()) -> ResponsesStream:
         """A machine for an answer with a 2xx status; the header `openai-model` tells the model really served."""
-        served = [value.decode("latin-1") for name, value in headers if name.lower() == b"openai-model"]
-        self.extra.served_model = served[0] if served else None
+        served = (value.decode("latin-1") for name, value in headers if name.lower() == b"openai-model")
+        self.extra.served_model = next(served, None)
         if self._lane_changed:
             self._lanes.remember(self._provider, self._converted.model, self._lane)
         return ResponsesStream(

@@ -123,7 +123,8 @@ def test_an_answer_without_usage_is_estimated() -> None:
 
 def test_the_header_tells_the_model_that_answers() -> None:
     conversion = begin()
-    machine = conversion.stream("text/event-stream", [(b"date", b"x"), (b"OpenAI-Model", b"gpt-6-sol-0901")])
+    headers = [(b"date", b"x"), (b"x-request-id", b"y"), (b"OpenAI-Model", b"gpt-6-sol-0901")]
+    machine = conversion.stream("text/event-stream", headers)
     machine.feed(sse(completed(model="gpt-6-sol")))
     assert conversion.extra.served_model == "gpt-6-sol-0901"
 

@@ -8,7 +8,7 @@ import pytest
 from ccr_asgi.config import Provider
 from ccr_asgi.errors import CcrError, ProviderError, UpstreamCut
 from ccr_asgi.formats.base import Conversion, UpstreamRequest
-from ccr_asgi.formats.openai_responses import MAX_REMEMBERED, Lanes, OpenAiResponses
+from ccr_asgi.formats.openai_responses import Lanes, OpenAiResponses
 from ccr_asgi.quirks import PRESETS, quirks_from_mapping
 from tests.formats.requests import assistant, body, text, user
 from tests.formats.responses_answers import completed, failed, said, sse, words
@@ -124,16 +124,16 @@ def test_an_answer_on_the_first_lane_teaches_nothing() -> None:
     assert lane(begin(model="gpt-6-luna", format_=format_).request) == "lite"
 
 
-def test_the_oldest_knowledge_is_forgotten_first() -> None:
+def test_a_thousand_models_are_remembered_and_the_oldest_is_forgotten_first() -> None:
     lanes, provider = Lanes(), route().provider
-    for number in range(MAX_REMEMBERED + 1):
+    for number in range(1_001):
         lanes.remember(provider, f"m-{number}", "lite")
-    assert [lanes.choose(provider, f"m-{number}") for number in (0, 1, MAX_REMEMBERED)] == ["full", "lite", "lite"]
+    assert [lanes.choose(provider, f"m-{number}") for number in (0, 1, 1_000)] == ["full", "lite", "lite"]
 
 
 def test_what_was_used_last_is_the_newest_knowledge() -> None:
     lanes, provider = Lanes(), route().provider
-    for name in ("m-first", *(f"m-{number}" for number in range(MAX_REMEMBERED - 1)), "m-first", "m-last"):
+    for name in ("m-first", *(f"m-{number}" for number in range(999)), "m-first", "m-last"):
         lanes.remember(provider, name, "lite")
     assert [lanes.choose(provider, name) for name in ("m-first", "m-0")] == ["lite", "full"]
 

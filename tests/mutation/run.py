@@ -20,7 +20,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.toml")
 
-MUTANT_TIMEOUT_S = 20
+MUTANT_TIMEOUT_S = 60
 
 TESTS: dict[str, tuple[str, ...]] = {
     "tool_names": ("tool_names",),
@@ -47,6 +47,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "openai_chat": ("openai_chat",),
     "openai_errors": ("openai_errors",),
     "openai_reasoning": ("openai_reasoning",),
+    "openai_responses": ("openai_responses", "openai_responses_retry"),
     "openai_responses_input": ("openai_responses_input",),
     "openai_responses_items": ("openai_responses_items",),
     "openai_responses_stream": ("openai_responses_stream",),
@@ -54,12 +55,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 }
 """Each module, and the files that hold its tests: `tests/formats/test_….py`, the likeliest to notice first."""
 
-NOT_YET = {
-    "openai_responses",
-    "openai_responses_errors",
-    "openai_responses_output",
-    "openai_responses_request",
-}
+NOT_YET = {"openai_responses_errors", "openai_responses_output", "openai_responses_request"}
 """The modules that no run has judged yet."""
 
 NOT_MUTATED = (
@@ -112,8 +108,8 @@ exclude-operators = {json.dumps(NOT_MUTATED)}
 """
 
 
-def mutate(module: str, copy: Path, tools: Path) -> tuple[int, list[Mutant]]:
-    """Try every mutant of a module within `copy`; returns how many there were, and which survived.
+def mutate(module: str, copy: Path, tools: Path) -> tuple[int, int, list[Mutant]]:
+    """Try every mutant of a module within `copy`; returns how many there were, how many took too long, and survivors.
 
     Raises:
         subprocess.CalledProcessError: The tests fail without any change, or a program of Cosmic Ray's does.
@@ -127,7 +123,8 @@ def mutate(module: str, copy: Path, tools: Path) -> tuple[int, list[Mutant]]:
     _run(tools / "cosmic-ray", "exec", toml, session)
     jobs = map(json.loads, _run(tools / "cosmic-ray", "dump", session).splitlines())
     tried = [result for _, result in jobs if result["worker_outcome"] == "normal"]
-    return len(tried), [_mutant(module, result["diff"]) for result in tried if result["test_outcome"] != "killed"]
+    survived = [_mutant(module, result["diff"]) for result in tried if result["test_outcome"] != "killed"]
+    return len(tried), sum(result["output"] == "timeout" for result in tried), survived
 
 
 def _mutant(module: str, diff: str) -> Mutant:
@@ -150,9 +147,10 @@ def main(tools: str, *modules: str) -> int:
         copy = Path(shutil.copytree(ROOT, Path(folder) / "copy", ignore=shutil.ignore_patterns(".*", "__pycache__")))
         survivors: set[Mutant] = set()
         for module in chosen:
-            tried, survived = mutate(module, copy, Path(tools).absolute())
+            tried, slow, survived = mutate(module, copy, Path(tools).absolute())
             survivors.update(survived)
-            print(f"{module}: {tried} mutants, {tried - len(survived)} killed, {len(survived)} survived", flush=True)
+            killed = f"{tried - len(survived)} killed ({slow} of them took too long)"
+            print(f"{module}: {tried} mutants, {killed}, {len(survived)} survived", flush=True)
     reasons = listed(chosen)
     for title, mutants in (("No test notices", survivors - reasons.keys()), ("Killed", reasons.keys() - survivors)):
         for mutant in sorted(mutants):
