@@ -118,7 +118,8 @@ class Output:
         by_name = dict(self._by_name)
         for place, item in output:
             known = next((by_name[name] for name in names_of(item) if name in by_name), self._items.get(place))
-            if known is not None and isinstance(known, _KINDS.get(string(item.get("type")), ())):
+            kind = _KINDS.get(string(item.get("type")))
+            if kind is not None and isinstance(known, kind):
                 self._complete(known, item)
             else:
                 self.done(place, item)
@@ -140,7 +141,6 @@ class Output:
                     self._write(item)
                     continue
                 self._check(item)
-            item.complete = True
             self._write(item)
             self._close(item)
 

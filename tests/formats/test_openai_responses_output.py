@@ -178,6 +178,10 @@ def test_a_call_told_in_any_way(events: list[Event]) -> None:
     assert content(*events) == [CALL]
 
 
+def test_only_the_first_of_the_arguments_may_lose_a_blank() -> None:
+    assert content(*call(0, "call_0", "A", ' {"a": "b', ' c"}')) == [use(0, a="b c")]
+
+
 @pytest.mark.parametrize("arguments", ["", "null", "{}", " ", None])
 def test_a_call_without_arguments(arguments: str | None) -> None:
     call_events = [item_done(0, "function_call", call_id="call_1", name="Read", arguments=arguments)]
@@ -293,6 +297,13 @@ def test_the_last_event_completes_what_had_begun() -> None:
     found = answer(*begun, completed(call_item("call_1", "Read", '{"a": 1}', id="fc_1"))).message
     assert found is not None
     assert found["content"] == [CALL]
+
+
+def test_a_call_without_an_item_id_is_known_by_its_call_id() -> None:
+    begun = [*call(0, "call_0", "A", "{}"), added(1, "function_call", call_id="call_1", name="Read"), argued(1, '{"a"')]
+    found = answer(*begun, completed(call_item("call_1", "Read", '{"a": 1}'))).message
+    assert found is not None
+    assert found["content"] == [use(0), CALL]
 
 
 def test_an_item_of_another_type_at_a_known_place_is_new() -> None:

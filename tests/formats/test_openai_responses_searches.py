@@ -64,13 +64,34 @@ def test_a_search_that_tells_nothing_is_left_out(action: dict[str, Any]) -> None
 
 def test_the_text_tells_what_the_latest_search_found() -> None:
     events = [search(0, query="one"), search(1, query="two"), said(2, "See."), cited(2, "https://a.invalid/")]
-    found = searched(*events, cited(2, 7), cited(2, ""), cited(2, "https://b.invalid/", kind="file_citation"))
-    assert found == [("one", []), ("two", ["https://a.invalid/"])]
+    other = [cited(2, "https://b.invalid/", kind=kind) for kind in ("file_citation", "video_citation")]
+    for before in ([], call(3, "call_3", "A", "{}")[:1]):  # which keeps both searches waiting
+        found = searched(*before, *events, *other, cited(2, 7), cited(2, ""))
+        assert found == [("one", []), ("two", ["https://a.invalid/"])]
+
+
+def test_a_message_s_end_tells_what_it_cites() -> None:
+    annotations = [{"type": "url_citation", "url": f"https://{name}.invalid/", "title": "T"} for name in "ab"]
+    parts = [{"type": "output_text", "text": "x", "annotations": [entry]} for entry in annotations]
+    found = searched(search(0, query="q"), item_done(1, "message", content=parts))
+    assert found == [("q", ["https://a.invalid/", "https://b.invalid/"])]
 
 
 def test_a_page_is_found_once_and_named_by_its_title() -> None:
     blocks = content(search(0, query="q"), said(1, "x"), *(cited(1, "https://a.invalid/", title) for title in "AB"))
     assert [page["title"] for page in blocks[1]["content"]] == ["B"]
+
+
+def test_searches_have_ids_that_the_answer_s_id_begins() -> None:
+    blocks = content(search(0, query="one"), search(1, query="two"))
+    assert [block["id"] for block in blocks[::2]] == ["srvtoolu_golden_0", "srvtoolu_golden_1"]
+
+
+def test_a_search_waits_for_the_next_one_at_most() -> None:
+    made = machine()
+    assert made.feed(sse(search(0, query="one"))) == b""
+    assert read_events(made.feed(sse(search(1, query="two"))))[-1]["type"] == "content_block_stop"
+    assert searched(search(0, query="one"), search(1, query="two")) == [("one", []), ("two", [])]
 
 
 def test_a_text_after_a_search_waits_for_its_own_end() -> None:
