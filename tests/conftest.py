@@ -6,12 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import codex_login
 from tests.support.fake_upstream import FakeUpstream
 
 _FOREIGN_PREFIXES = ("CCR_ASGI_", "ANTHROPIC_", "CLAUDE_", "CODEX_", "OPENAI_", "CEREBRAS_", "UVICORN_", "GRANIAN_")
 _FOREIGN_NAMES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "xdg_config_home", "netrc", "ssl_cert_file"}
+
+
+# A machine that stands still for half a minute says nothing of the code under test.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
