@@ -5,6 +5,9 @@ from pathlib import Path
 from tests.integration.claude import World
 from tests.support.server import RunningServer
 
+HELD_UP_S = 15.0
+"""What takes longer was held up: far less than any timeout of the product's, far more than a busy machine's pauses."""
+
 
 def processes(server: RunningServer) -> list[int]:
     """The process that was started, and all that it started."""

@@ -73,7 +73,7 @@ def test_somebody_else_holds_the_write_lock(
             foreign.execute("rollback")
         assert soon(lambda: set(sessions) <= set(stored(server.database)))
         assert len(stored(server.database)) == len(sessions) + 1
-    assert slowest_s < 1.0
+    assert slowest_s < LOCK_S / 2
     seen(f"{len(sessions)} requests, the slowest {slowest_s * 1000:.0f} ms, every row there")
 
 
@@ -93,7 +93,7 @@ def test_a_database_that_is_locked_at_the_start(
             with running_server(config_of(fake_upstream), tmp_path=tmp_path) as server:
                 up_s = monotonic() - began_s
                 session = new_session()
-                assert post(server, session) < 1.0
+                assert post(server, session) < LOCK_S / 2
                 release.join()
                 assert row_of(database, session)["outcome"] == "ok"
         finally:
@@ -226,7 +226,7 @@ def test_a_disk_that_is_full_for_a_while(
         assert soon(lambda: "takes rows again" in server.log())
         log = server.log()
     assert_whole(server.database)
-    assert slowest_s < 1.0
+    assert slowest_s < LOCK_S / 2
     assert "Traceback" not in log
     seen(f"20 requests, the slowest {slowest_s * 1000:.0f} ms; {log.count('takes no rows')} line in the log; all rows")
 

@@ -57,7 +57,7 @@ def test_a_kill_under_load_costs_the_last_rows_alone(
     lost = [(session, at_s) for session, at_s in load.answered if session not in set(there)]
     oldest_s = max((killed_s - at_s for _, at_s in lost), default=0.0)
     seen(f"{len(load.answered)} answered, {len(lost)} rows lost, the oldest {oldest_s:.2f} s old")
-    assert len(load.answered) > 100
+    assert len(load.answered) > 20
     assert oldest_s <= LOST_S
 
 

@@ -7,7 +7,7 @@ from time import monotonic
 
 import pytest
 
-from tests.faults.measures import forget_peak, peak_bytes, resident_bytes
+from tests.faults.measures import HELD_UP_S, forget_peak, peak_bytes, resident_bytes
 from tests.integration.claude import (
     TARGET,
     World,
@@ -70,7 +70,7 @@ def test_an_event_of_8_mb(fresh: World, converted: bool, seen: Callable[[str], N
     assert events(response.body)[-1]["type"] == "message_stop"
     assert fresh.row(session)["outcome"] == "ok"
     grown_mb = (peak_bytes(fresh) - before) / MB
-    assert took_s <= 15
+    assert took_s <= HELD_UP_S
     assert grown_mb < 120
     seen(f"{took_s:.1f} s, {grown_mb:.0f} MB")
 
@@ -131,7 +131,7 @@ def test_an_answer_that_unfolds(
     grown_mb = (peak_bytes(fresh) - before) / MB
     seen(f"{grown_mb:.0f} MB more at the peak, another request {slowest_s:.1f} s")
     assert grown_mb < 120
-    assert slowest_s < 5
+    assert slowest_s < HELD_UP_S
     assert fresh.post(body()).status == 200
 
 

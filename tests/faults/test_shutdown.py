@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.faults.conftest import SERVERS
+from tests.faults.measures import HELD_UP_S
 from tests.integration.claude import TARGET, body, headers, new_session, soon
 from tests.support.fake_upstream import FakeUpstream, Fault, Gate, anthropic_sse
 from tests.support.raw_http import RawClient
@@ -48,7 +49,7 @@ def test_nothing_that_stands_still_holds_the_end_up(
         idle = clients.enter_context(RawClient(server.url))
         assert idle.request("GET", "/healthz").status == 200
         began_s = monotonic()
-        assert server.terminate(timeout=11) == ORDERLY_EXIT[way["server"]]
+        assert server.terminate(timeout=HELD_UP_S) == ORDERLY_EXIT[way["server"]]
         took_s = monotonic() - began_s
         rows = {row["session_id"]: row for row in read_rows(server.database, OUTCOMES)}
         for session in sessions:
@@ -65,7 +66,7 @@ def test_ctrl_c_is_drained_too(fake_upstream: FakeUpstream, tmp_path: Path, way:
             client.send_request("POST", TARGET, headers(new_session()), body())
             client.read_until(b"message_start")
             server.signal(signal.SIGINT)
-            server.wait(timeout=11)
+            server.wait(timeout=HELD_UP_S)
         assert [row["outcome"] for row in read_rows(server.database, OUTCOMES)] == ["truncated"]
         assert "Traceback" not in server.log().partition("KeyboardInterrupt")[0]
 
@@ -91,7 +92,7 @@ def test_streams_that_flow_are_let_through_to_their_end(
             for client, (head, chunk) in zip(begun, first, strict=True):
                 assert chunk + client.read_body(head) == answer.content
         began_s = monotonic()
-        assert server.wait(timeout=10) == ORDERLY_EXIT[way["server"]]
+        assert server.wait(timeout=HELD_UP_S) == ORDERLY_EXIT[way["server"]]
         took_s = monotonic() - began_s
         rows = read_rows(server.database, OUTCOMES)
     assert sorted(row["session_id"] for row in rows) == sorted(sessions)

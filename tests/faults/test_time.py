@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from tests.faults.measures import descriptors
+from tests.faults.measures import HELD_UP_S, descriptors
 from tests.integration.claude import (
     TARGET,
     World,
@@ -107,7 +107,7 @@ def test_a_connect_that_nobody_answers(tmp_path: Path, black_hole: str) -> None:
         began_s = monotonic()
         response = client.request("POST", TARGET, headers(session), body())
         assert (response.status, response.json()["error"]["type"]) == (504, "timeout_error")
-        assert monotonic() - began_s < 5
+        assert monotonic() - began_s < HELD_UP_S
         row = row_of(server.database, session)
     assert (row["outcome"], row["status"], row["error_type"]) == ("error", 504, "timeout_error")
 
@@ -140,10 +140,10 @@ def test_those_who_wait_hold_up_nobody(world: World, converted: bool, stage: str
         began_s = monotonic()
         with RawClient(world.url) as client:
             assert client.request("GET", "/healthz").status == 200
-    assert slowest_s < 1.0
+    assert slowest_s < HELD_UP_S
     assert len(other.requests) == 5
-    assert soon(lambda: stalling.open_connections <= 2, 5), "upstream connections stay though their clients left"
-    assert soon(lambda: descriptors(world) <= before + 4, 10), (before, descriptors(world))
+    assert soon(lambda: stalling.open_connections <= 2), "upstream connections stay though their clients left"
+    assert soon(lambda: descriptors(world) <= before + 4), (before, descriptors(world))
     seen(f"slowest other {slowest_s * 1000:.0f} ms, descriptors {descriptors(world) - before:+d}")
 
 

@@ -71,7 +71,7 @@ def new_session() -> str:
     return str(uuid4())
 
 
-def soon(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
+def soon(condition: Callable[[], bool], timeout: float = 30.0) -> bool:
     """Whether `condition` comes true within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -81,7 +81,7 @@ def soon(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
     return True
 
 
-def row_of(database: Path, session: str, timeout: float = 10.0) -> dict[str, Any]:
+def row_of(database: Path, session: str, timeout: float = 30.0) -> dict[str, Any]:
     """The one row of a session.
 
     Raises:
@@ -150,7 +150,7 @@ class World:
         with RawClient(self.url) as client:
             return client.request("POST", target, headers(session or new_session(), *more), content)
 
-    def row(self, session: str, timeout: float = 10.0) -> dict[str, Any]:
+    def row(self, session: str, timeout: float = 30.0) -> dict[str, Any]:
         """The one row of a session."""
         return row_of(self.database, session, timeout)
 

@@ -33,8 +33,8 @@ SERVERS: dict[str, dict[str, Any]] = {
     "h11": {"server": "uvicorn", "http": "h11"},
     "granian": {"server": "granian"},
 }
-UPSTREAM_END_S = 1.0
-ROW_S = 3.0
+UPSTREAM_END_S = 15.0
+"""Far less than the silence that the proxy would bear; in truth it is a few milliseconds."""
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -81,12 +81,12 @@ def leave(request: pytest.FixtureRequest) -> Callable[[RawClient], None]:
 
 
 def assert_ended(request: RecordedRequest, left_at_s: float) -> None:
-    assert request.disconnected.wait(UPSTREAM_END_S), "the upstream still has its connection a second later"
+    assert request.disconnected.wait(UPSTREAM_END_S), "the upstream keeps its connection though the client has left"
     assert time.monotonic() - left_at_s <= UPSTREAM_END_S
 
 
 def cancelled_row(world: World, session: str, leg: Leg) -> dict[str, Any]:
-    row = world.row(session, ROW_S)
+    row = world.row(session)
     assert row["outcome"] == "cancelled"
     assert row["provider"] == leg.provider
     assert row["attempts"] == 1
@@ -170,7 +170,7 @@ def test_during_the_upload_of_a_message(world: World) -> None:
     client.send_request("POST", TARGET, [*headers(session), ("Content-Length", str(len(content)))])
     client.send(content[:20])
     client.close()
-    row = world.row(session, ROW_S)
+    row = world.row(session)
     assert (row["outcome"], row["status"], row["provider"], row["attempts"]) == ("cancelled", None, None, 0)
     assert world.contacts == 0
 

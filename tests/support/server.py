@@ -28,7 +28,7 @@ ORDERLY_EXIT: dict[ServerName, int] = {"uvicorn": -signal.SIGTERM, "granian": 0,
 
 START_S = 30.0
 STOP_S = 20.0
-ROWS_S = 10.0
+ROWS_S = 30.0
 _LOOK_AGAIN_S = 0.02
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 """How long a test waits for something that must happen; never reached when it does."""
 
 

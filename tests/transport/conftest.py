@@ -9,11 +9,12 @@ import pytest_asyncio
 import uvloop
 
 from ccr_asgi.transport import Http11Transport
+from tests.support.skipping_loop import SkippingLoop
 from tests.transport import CERTIFICATE
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return {"asyncio": SkippingLoop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest_asyncio.fixture

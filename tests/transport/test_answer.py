@@ -6,12 +6,17 @@ import httpx
 import pytest
 
 from ccr_asgi.transport import Http11Transport
-from ccr_asgi.transport.answer import HIGH_WATER_BYTES, MAX_HEAD_BYTES
+from ccr_asgi.transport.answer import HIGH_WATER_BYTES, MAX_HEAD_BYTES, Answer
 from tests.support.raw_server import Peer, RawServer
+from tests.support.skipping_loop import skip
 from tests.transport import body_of, exchange, request
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 SECRET = b"sk-ant-invented"
+IDLE_S = 300.0
+"""What `Http11Transport` waits for an upstream unless told otherwise."""
+skipping = pytest.mark.asyncio(loop_factories=["asyncio"])
+"""For tests that `skip` time: only that loop's clock can be moved."""
 
 
 def answering(*answers: bytes) -> Callable[[Peer], Awaitable[None]]:
@@ -24,6 +29,12 @@ def answering(*answers: bytes) -> Callable[[Peer], Awaitable[None]]:
         peer.close()
 
     return script
+
+
+async def upstream_waits(stream: Answer) -> None:
+    """Return when the upstream has been made to wait for the reader."""
+    while stream._connection.reading:  # noqa: ASYNC110 -- it announces nothing
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -272,61 +283,70 @@ async def test_silence_before_the_head(impatient: Http11Transport, before: bytes
             await impatient.handle_async_request(request("GET", server.url))
 
 
-async def test_silence_in_the_body_comes_after_what_came(impatient: Http11Transport) -> None:
+@skipping
+async def test_silence_in_the_body_comes_after_what_came(transport: Http11Transport) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(CHUNKED + b"5\r\nhello\r\n")
         await peer.gone()
 
     async with RawServer(script) as server:
-        stream = body_of(await impatient.handle_async_request(request("GET", server.url)))
+        stream = body_of(await transport.handle_async_request(request("GET", server.url)))
         assert await anext(stream) == b"hello"
-        with pytest.raises(httpx.ReadTimeout):
-            await anext(stream)
-        with pytest.raises(httpx.ReadTimeout):
-            await anext(stream)
+        await skip(IDLE_S + 10)
+        for _ in range(2):
+            with pytest.raises(httpx.ReadTimeout):
+                await anext(stream)
 
 
-async def test_every_byte_starts_the_clock_anew() -> None:
+@skipping
+async def test_every_byte_starts_the_clock_anew(transport: Http11Transport) -> None:
+    took: asyncio.Queue[None] = asyncio.Queue()
+
     async def script(peer: Peer) -> None:
         await peer.request()
-        for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc":
-            await asyncio.sleep(0.05)  # 41 of them: twice the limit
-            await peer.send(bytes([byte]))
+        await peer.send(CHUNKED)
+        for _ in range(10):
+            await peer.send(b"1\r\nx\r\n")
+            await took.get()
+        await peer.send(b"0\r\n\r\n")
 
-    transport = Http11Transport(idle_timeout_s=1.0)
     async with RawServer(script) as server:
-        _, body = await exchange(transport, request("GET", server.url))
-        assert body == b"abc"
-    await transport.aclose()
+        stream = body_of(await transport.handle_async_request(request("GET", server.url)))
+        for _ in range(10):
+            assert await anext(stream) == b"x"
+            await skip(IDLE_S / 2)
+            took.put_nowait(None)
+        assert [chunk async for chunk in stream] == []
 
 
-async def test_the_clients_own_slowness_is_no_silence_of_the_upstream() -> None:
+@skipping
+async def test_the_clients_own_slowness_is_no_silence_of_the_upstream(transport: Http11Transport) -> None:
     size = 8 * 1024 * 1024
 
     async def script(peer: Peer) -> None:
         assert (await peer.request()).body == b"slow"
-        await asyncio.sleep(0.4)
+        await skip(IDLE_S / 2)
         await peer.answer(b"x" * size)
 
     async def slow_body() -> AsyncIterator[bytes]:
         yield b"sl"
-        await asyncio.sleep(0.9)
+        await skip(IDLE_S + 10)
         yield b"ow"
 
-    transport = Http11Transport(idle_timeout_s=0.6)
     async with RawServer(script) as server:
         response = await transport.handle_async_request(request("POST", server.url, [], slow_body()))
         stream = body_of(response)
         got = len(await anext(stream))
-        await asyncio.sleep(0.9)
+        await upstream_waits(stream)
+        await skip(IDLE_S + 10)
         async for chunk in stream:
             got += len(chunk)
         assert got == size
-    await transport.aclose()
 
 
-async def test_after_a_pause_of_the_reader_the_upstream_has_all_its_time() -> None:
+@skipping
+async def test_after_a_pause_of_the_reader_the_upstream_has_all_its_time(transport: Http11Transport) -> None:
     go_on = asyncio.Event()
     more = b"x" * (HIGH_WATER_BYTES + 10_000)
 
@@ -334,16 +354,16 @@ async def test_after_a_pause_of_the_reader_the_upstream_has_all_its_time() -> No
         await peer.request()
         await peer.send(CHUNKED + b"%x\r\n%b\r\n" % (len(more), more))
         await go_on.wait()
-        await asyncio.sleep(0.5)
+        await skip(IDLE_S * 3 / 4)
         await peer.send(b"0\r\n\r\n")
 
-    transport = Http11Transport(idle_timeout_s=0.8)
     async with RawServer(script) as server:
         stream = body_of(await transport.handle_async_request(request("GET", server.url)))
-        await asyncio.sleep(1.4)  # it is checked at 0.8 s; at 1.6 s the upstream has been waited for only 0.2 s
+        await upstream_waits(stream)
+        await skip(IDLE_S + 10)  # checked here, when only the reader is waited for
+        await skip(IDLE_S * 3 / 4)
         go_on.set()
         assert b"".join([chunk async for chunk in stream]) == more
-    await transport.aclose()
 
 
 async def test_an_upstream_that_stops_reading(impatient: Http11Transport) -> None:

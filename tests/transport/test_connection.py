@@ -224,7 +224,7 @@ async def test_aclose_of_an_unread_answer_ends_the_upstream_request(transport: H
         response = await transport.handle_async_request(request("GET", server.url))
         await anext(body_of(response))
         await body_of(response).aclose()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             await gone.wait()
 
 
@@ -260,7 +260,7 @@ async def test_cancelling_the_wait_for_the_head_ends_the_upstream_request(
         [pool] = transport._pools.values()
         assert not pool.open  # though the upstream has not read what was sent before
         go_on.set()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             await gone.wait()
         assert len(got) < size  # what was still to be sent was dropped, not flushed
 

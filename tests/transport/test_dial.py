@@ -9,6 +9,7 @@ import pytest
 
 from ccr_asgi.transport import Http11Transport
 from tests.support.raw_server import Peer, RawServer
+from tests.support.skipping_loop import skip
 from tests.transport import CERTIFICATE, body_of, exchange, request
 from tests.transport.test_connection import numbered
 
@@ -50,18 +51,23 @@ async def test_a_name_that_is_none(transport: Http11Transport, url: str, monkeyp
 
 
 @pytest.mark.parametrize("through_proxy", [False, True])
+@pytest.mark.asyncio(loop_factories=["asyncio"])  # whose clock can be moved
 async def test_the_time_limit_covers_tls_and_proxy(through_proxy: bool) -> None:
-    gone = asyncio.Event()
+    reached, gone = asyncio.Event(), asyncio.Event()
 
     async def silent(peer: Peer) -> None:
+        reached.set()
         await peer.gone()
         gone.set()
 
     async with RawServer(silent) as server:
         proxy = server.url if through_proxy else None
-        transport = Http11Transport(connect_timeout_s=1.0, proxy=proxy)  # certificates are read within it
+        transport = Http11Transport(connect_timeout_s=60.0, proxy=proxy)
+        asking = asyncio.create_task(transport.handle_async_request(request("GET", f"https://127.0.0.1:{server.port}")))
+        await reached.wait()
+        await skip(61.0)
         with pytest.raises(httpx.ConnectTimeout):
-            await transport.handle_async_request(request("GET", f"https://127.0.0.1:{server.port}"))
+            await asking
         await gone.wait()
 
 
@@ -111,7 +117,7 @@ async def test_tls_streams_and_stops_for_a_slow_reader(transport: Http11Transpor
             assert (got == size) is read_all
             if read_all:
                 await transport.aclose()
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(20):
                 await gone.wait()
             gone.clear()
 
