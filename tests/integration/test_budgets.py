@@ -219,5 +219,4 @@ def test_several_workers_keep_one_budget(tmp_path: Path) -> None:
     settings = {"usage": {"costs": COSTS}, "budgets": [limit(LIMIT_USD, "block")]}
     with world_in_a_process(tmp_path, server="serve", arguments=("--workers", "2"), config=settings) as world:
         assert storm(world.url, 20, 4)[200] >= 10
-        assert soon(lambda: storm(world.url, 4, 4) == {429: 4}), "each worker hears of what the other spent"
-        assert storm(world.url, 20, 4) == {429: 20}
+        assert soon(lambda: storm(world.url, 20, 4) == {429: 20}), "each worker hears of what the other spent"
