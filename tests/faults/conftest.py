@@ -47,12 +47,12 @@ def world(request: pytest.FixtureRequest, started: Started) -> World:
 
 
 WHOLE = "faults_table"
-IMPATIENT = {"timeouts": {"idleS": 1, "connectS": 1}}
+IMPATIENT = {"timeouts": {"idleS": 2.5, "connectS": 2.5}}
 
 
 @pytest.fixture(params=SERVERS)
 def impatient_world(request: pytest.FixtureRequest, started: Started) -> World:
-    """The same with a second instead of minutes for silence."""
+    """The same with seconds instead of minutes for silence."""
     return started(request.param, IMPATIENT)
 
 

@@ -1,6 +1,8 @@
 """What a server process holds: memory, descriptors, tasks are not asked of it but read from /proc."""
 
+import threading
 from pathlib import Path
+from time import monotonic
 
 from tests.integration.claude import World
 from tests.support.server import RunningServer
@@ -49,3 +51,30 @@ def _status(process_id: int, name: str) -> int:
         if line.startswith(f"{name}:"):
             return int(line.split()[1])
     return 0
+
+
+class Pauses:
+    """Counts, from its making until `stop()`, the seconds for which the machine let nobody work."""
+
+    _BEAT_S = 0.01
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+        self._stood_still_s = 0.0
+        self._thread = threading.Thread(target=self._count)
+        self._thread.start()
+
+    def stop(self) -> float:
+        """How many seconds they were in all."""
+        self._stopped.set()
+        self._thread.join()
+        return self._stood_still_s
+
+    def _count(self) -> None:
+        before_s = monotonic()
+        while not self._stopped.wait(self._BEAT_S):
+            now_s = monotonic()
+            late_s = now_s - before_s - self._BEAT_S
+            if late_s > 10 * self._BEAT_S:  # less is the ordinary sharing of a processor
+                self._stood_still_s += late_s
+            before_s = now_s
