@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from starlette.applications import Starlette
 
 from benchmarks.usage_seed import BUSY_AGENT, seed
@@ -83,8 +83,8 @@ async def _median(runs: int, call: Callable[[], Awaitable[None]]) -> tuple[float
 
 
 async def _queries(store: UsageStore, asked: dict[str, str]) -> None:
-    async with store.reading() as connection:
-        await overview(connection, parse_window(asked.items(), datetime.now(UTC)))
+    window = parse_window(asked.items(), datetime.now(UTC))
+    await store.read(lambda connection: overview(connection, window))
 
 
 async def _get(app: Starlette, path: str, query: bytes) -> None:
@@ -127,13 +127,11 @@ async def _statements(store: UsageStore, asked: dict[str, str]) -> Statements:
         if sql != "BEGIN":
             statements.append((sql, parameters))
 
-    async with store.reading() as connection:
-        engine = connection.engine.sync_engine
-        event.listen(engine, "before_cursor_execute", note)
-        try:
-            await overview(connection, parse_window(asked.items(), datetime.now(UTC)))
-        finally:
-            event.remove(engine, "before_cursor_execute", note)
+    def ask(connection: Connection) -> None:
+        event.listen(connection, "before_cursor_execute", note)
+        overview(connection, parse_window(asked.items(), datetime.now(UTC)))
+
+    await store.read(ask)
     return statements
 
 

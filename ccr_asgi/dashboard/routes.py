@@ -2,12 +2,11 @@
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,7 +22,7 @@ from ccr_asgi.dashboard.static_files import static_file
 from ccr_asgi.errors import CcrError, RequestError, escape_html, to_anthropic
 from ccr_asgi.exchange import new_request_id
 from ccr_asgi.usage.errors import StoreError, StoreUnavailable
-from ccr_asgi.usage.store import UsageStore
+from ccr_asgi.usage.store import Answer, UsageStore
 from ccr_asgi.wire.json_codec import dumps
 
 logger = logging.getLogger(__name__)
@@ -80,8 +79,7 @@ class Dashboard:
             notice = Notice("This address is not understood", error.message)
             return _html(render_notice(notice, parse_window((), now), place), error.status)
         try:
-            async with self._reading() as connection:
-                found = await overview(connection, window)
+            found = await self._read(lambda connection: overview(connection, window))
         except CcrError as error:
             notice = Notice("The usage database cannot be read", error.message)
             return _html(render_notice(notice, window, place), error.status)
@@ -104,8 +102,7 @@ class Dashboard:
         if form == "csv":
             return await self._all(parse_window(rest, now, paged=False), _Csv())
         window = parse_window(rest, now)
-        async with self._reading() as connection:
-            found = await overview(connection, window)
+        found = await self._read(lambda connection: overview(connection, window))
         return Response(
             escape_html(dumps(payload.usage(found, window))), media_type="application/json", headers=PRIVATE
         )
@@ -129,14 +126,12 @@ class Dashboard:
 
     async def _entries(self, window: Window, after: tuple[str, str] | None) -> Sequence[RequestRow]:
         # Each batch by a connection of its own: a client that reads slowly must not keep one from the others.
-        async with self._reading() as connection:
-            return await entries(connection, window, after=after, limit=window.page_size or BATCH_ROWS)
+        limit = window.page_size or BATCH_ROWS
+        return await self._read(lambda connection: entries(connection, window, after=after, limit=limit))
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+    async def _read(self, ask: Callable[[Connection], Answer]) -> Answer:
         try:
-            async with (await self._store()).reading() as connection:
-                yield connection
+            return await (await self._store()).read(ask)
         except (StoreError, StoreUnavailable) as error:
             raise CcrError(str(error), status=503) from error
         except (SQLAlchemyError, OSError) as error:

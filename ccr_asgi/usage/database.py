@@ -126,6 +126,21 @@ class Database:
         set_up(engine.sync_engine, use)
         return engine
 
+    def thread_engine(self) -> Engine | None:
+        """As `read_engine`, for threads; None for a server, which the asynchronous driver speaks to without any."""
+        if self.path is None:
+            return None
+        connect_args = {"isolation_level": None}
+        engine = create_engine(
+            self.url.set(drivername="sqlite"),
+            hide_parameters=True,
+            connect_args=connect_args,
+            pool_size=READ_CONNECTIONS,
+            max_overflow=0,
+        )
+        set_up(engine, "reads")
+        return engine
+
     def migration_lock(self) -> AbstractAsyncContextManager[None]:
         """The lock under which the schema is changed, across processes; the file beside the database stays."""
         if self.path is None:

@@ -4,19 +4,20 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime
 from importlib import import_module
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import Connection, exc, inspect, text
+from sqlalchemy import Connection, Engine, exc, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ccr_asgi.usage import changes
 from ccr_asgi.usage.batch import Value, prepare, prepare_repricing
-from ccr_asgi.usage.database import Database
+from ccr_asgi.usage.database import READ_CONNECTIONS, Database
 from ccr_asgi.usage.errors import StoreError, StoreUnavailable
 from ccr_asgi.usage.record import UsageRecord
 from ccr_asgi.usage.tables import SCHEMA_REVISION, iso_utc
@@ -28,6 +29,8 @@ logger = getLogger(__name__)
 
 START_PATIENCE_S = 30.0
 """How long a start waits for a database that another process has locked."""
+
+Answer = TypeVar("Answer")
 
 _REVISION = text("SELECT version_num FROM alembic_version")
 
@@ -48,6 +51,7 @@ class UsageStore:
         self._value = value
         self._writer: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
+        self._threads: _Threads | None = None
 
     @property
     def path(self) -> Path | None:
@@ -68,6 +72,7 @@ class UsageStore:
             self._database.prepare()
             await self._migrate_patiently(writer, reader)
             self._writer, self._reader = writer, reader
+            self._threads = _Threads.over(self._database.thread_engine())
         except (StoreError, exc.SQLAlchemyError, OSError) as error:
             raise StoreError(self._refusal(error)) from error
         finally:
@@ -77,6 +82,9 @@ class UsageStore:
     async def stop(self) -> None:
         """Close all connections; the last process to do so leaves one file, without its WAL."""
         engines, self._writer, self._reader = (self._writer, self._reader), None, None
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            await asyncio.to_thread(threads.close)
         await _dispose(*engines)
 
     async def insert(self, rows: Sequence[UsageRecord]) -> None:
@@ -146,6 +154,20 @@ class UsageStore:
         async with self._reader.connect() as connection:
             yield connection
 
+    async def read(self, ask: Callable[[Connection], Answer]) -> Answer:
+        """What `ask` makes of the database, through a connection as `reading` has it: for what asks several things.
+
+        On SQLite it runs in a thread, and its statements with it. Through `reading` each of them would go to a thread
+        and back four times; for the queries of a page that takes as long as the database does.
+
+        Raises:
+            StoreUnavailable: The database is not open. Whatever `ask` raises comes through.
+        """
+        if self._threads is not None:
+            return await self._threads.run(ask)
+        async with self.reading() as connection:
+            return await connection.run_sync(ask)
+
     async def ping(self) -> None:
         """Return when the database answers.
 
@@ -205,6 +227,29 @@ class UsageStore:
             f"{message} It was left as it is. Restore a backup over it, or move it away to begin a new one: "
             f"mv {self._database} {self._database}.damaged"
         )
+
+
+class _Threads:
+    """Threads with a connection each, made when they are needed; one that waits for a connection would be idle."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._executor = ThreadPoolExecutor(READ_CONNECTIONS, thread_name_prefix="usage-reading")
+
+    @classmethod
+    def over(cls, engine: Engine | None) -> "_Threads | None":
+        return None if engine is None else cls(engine)
+
+    async def run(self, ask: Callable[[Connection], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._asked, ask)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._engine.dispose()
+
+    def _asked(self, ask: Callable[[Connection], Answer]) -> Answer:
+        with self._engine.connect() as connection:
+            return ask(connection)
 
 
 async def _dispose(*engines: AsyncEngine | None) -> None:

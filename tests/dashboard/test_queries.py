@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,7 @@ def price(path: Path, where: str, **micro_usd: int | None) -> None:
 
 async def look(store: UsageStore, **parameters: str) -> Overview:
     window = parse_window([(name.rstrip("_"), value) for name, value in parameters.items()], NOW)
-    async with store.reading() as connection:
-        return await overview(connection, window)
+    return await store.read(lambda connection: overview(connection, window))
 
 
 def at(**ago: float) -> datetime:
@@ -286,8 +286,7 @@ async def test_entries_come_in_batches_each_row_once(store: UsageStore) -> None:
     found: list[str] = []
     after: tuple[str, str] | None = None
     while True:
-        async with store.reading() as connection:
-            batch = await entries(connection, window, after=after, limit=5)
+        batch = await store.read(partial(entries, window=window, after=after, limit=5))
         if not batch:
             break
         found += [row.id for row in batch]
@@ -298,8 +297,7 @@ async def test_entries_come_in_batches_each_row_once(store: UsageStore) -> None:
 async def test_entries_of_a_page(store: UsageStore) -> None:
     await store.insert([record(f"r{index}", started_at=at(minutes=60 - index)) for index in range(5)])
     window = parse_window([("page", "2"), ("page_size", "2")], NOW)
-    async with store.reading() as connection:
-        found = await entries(connection, window, after=None, limit=2)
+    found = await store.read(lambda connection: entries(connection, window, after=None, limit=2))
     assert [row.id for row in found] == ["r2", "r3"]
 
 

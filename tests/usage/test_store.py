@@ -6,7 +6,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from sqlalchemy import create_engine, event, exc, select, text
+from sqlalchemy import Connection, create_engine, event, exc, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ccr_asgi.usage import database
@@ -151,6 +152,54 @@ async def test_reading_takes_core_queries_and_sees_one_moment(store: UsageStore)
         await store.insert([record("req_2")])
         after = (await connection.execute(select(requests.c.id))).scalars().all()
     assert before == after == ["req_1"]
+
+
+async def test_read_answers_from_one_moment(store: UsageStore) -> None:
+    await store.insert([record("req_1")])
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def ask(connection: Connection) -> tuple[Sequence[str], Sequence[str]]:
+        before = connection.execute(select(requests.c.id)).scalars().all()
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait()
+        return before, connection.execute(select(requests.c.id)).scalars().all()
+
+    reading = asyncio.create_task(store.read(ask))
+    try:
+        await begun.wait()
+        await store.insert([record("req_2")])
+    finally:
+        go_on.set()
+    assert await reading == (["req_1"], ["req_1"])
+
+
+async def test_read_cannot_write_and_tells_what_went_wrong(store: UsageStore) -> None:
+    with pytest.raises(exc.OperationalError, match="readonly"):
+        await store.read(lambda connection: connection.execute(text("DELETE FROM requests")))
+    assert await store.read(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
+
+
+async def test_read_goes_by_the_asynchronous_driver_where_there_is_no_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Database, "thread_engine", lambda self: None)  # as for a server
+    store = UsageStore(path)
+    await store.start()
+    await store.insert([record("req_1")])
+    assert await store.read(lambda connection: connection.execute(select(requests.c.id)).scalars().all()) == ["req_1"]
+    await store.stop()
+
+
+async def test_read_needs_an_open_database(store: UsageStore) -> None:
+    await store.stop()
+    with pytest.raises(StoreUnavailable):
+        await store.read(lambda connection: connection.execute(text("SELECT 1")).scalar())
+
+
+async def test_more_may_ask_at_once_than_there_are_connections(store: UsageStore) -> None:
+    asked = (store.read(lambda connection: connection.execute(text("SELECT 1")).scalar()) for _ in range(20))
+    assert await asyncio.gather(*asked) == [1] * 20
 
 
 async def test_others_read_while_rows_are_written(store: UsageStore, path: Path) -> None:
