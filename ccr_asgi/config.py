@@ -119,6 +119,7 @@ class Config:
         budgets: How much may be spent, and what is done beyond.
         usage: As configured, with `database` and `log_file` expanded.
         warnings: What is odd but usable, for the start-up lines.
+        simulated: Everything is made up, by `ccr-asgi demo`; no file can say so.
     """
 
     source: Path | None
@@ -135,6 +136,7 @@ class Config:
     budgets: tuple[BudgetEntry, ...]
     network: Network
     warnings: tuple[str, ...] = ()
+    simulated: bool = False
 
 
 def config_path(environ: Mapping[str, str] | None = None) -> Path:

@@ -65,6 +65,8 @@ class Pages:
         from ccr_asgi.dashboard.quota import quota_routes  # here, since they load SQLAlchemy and Jinja2
         from ccr_asgi.dashboard.routes import routes
 
+        config = self._config
+
         async def ready(request: Request) -> Response:
             await (await self._store()).ping()
             return _ok()
@@ -74,7 +76,14 @@ class Pages:
                 Route("/", home),
                 Route("/healthz", health),
                 Route("/readyz", ready),
-                *routes(self._store, database=self._config.usage.database, costs=self._config.usage.costs),
+                *routes(
+                    self._store,
+                    database=config.usage.database,
+                    costs=config.usage.costs,
+                    providers=config.providers,
+                    simulated=config.simulated,
+                    standings=self._standings,
+                ),
                 *quota_routes(self._store, self._standings),
             ],
             exception_handlers={

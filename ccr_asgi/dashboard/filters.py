@@ -5,7 +5,7 @@ rows would be a wrong answer that looks right.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Literal, get_args
@@ -83,7 +83,12 @@ class Window:
 
 
 def parse_window(
-    parameters: Iterable[tuple[str, str]], now: datetime, *, default_range: str = "24h", paged: bool = True
+    parameters: Iterable[tuple[str, str]],
+    now: datetime,
+    *,
+    default_range: str = "24h",
+    paged: bool = True,
+    beside: Collection[str] = (),
 ) -> Window:
     """Read the parameters of a query string, decoded; an empty value is as none.
 
@@ -92,11 +97,12 @@ def parse_window(
         now: An aware datetime.
         default_range: Where none is named.
         paged: False puts all rows on one page, unless a page is asked for.
+        beside: Parameters that are the caller's own business: only kept in `given`.
 
     Raises:
         RequestError: A parameter is unknown, named twice, or has a value that is not accepted.
     """
-    given = _named_once(parameters)
+    given = _named_once(parameters, (*PARAMETERS, *beside))
     zone = parse_zone(given.get("tz", "UTC"))
     name, start, end = _span(given, zone, now, default_range)
     paged = paged or "page" in given or "page_size" in given
@@ -127,11 +133,11 @@ def parse_zone(name: str) -> tzinfo:
         raise _refusal("tz", name, "an IANA name such as Europe/Berlin, or UTC") from None
 
 
-def _named_once(parameters: Iterable[tuple[str, str]]) -> dict[str, str]:
+def _named_once(parameters: Iterable[tuple[str, str]], known: Collection[str]) -> dict[str, str]:
     given: dict[str, str] = {}
     for name, value in parameters:
-        if name not in PARAMETERS:
-            raise RequestError(f"Parameter {name!r:.60} is not known; accepted: {', '.join(PARAMETERS)}.")
+        if name not in known:
+            raise RequestError(f"Parameter {name!r:.60} is not known; accepted: {', '.join(known)}.")
         if name in given:
             raise RequestError(f"Parameter {name} is given twice; accepted once.")
         if value.strip():

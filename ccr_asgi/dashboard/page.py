@@ -1,24 +1,34 @@
-"""The dashboard as HTML: what the templates are given, and how a number is written for a person.
+"""The pages as HTML: what the templates are given.
 
-Everything stands in the page as it is sent; scripts, when they come, only add to it.
+Everything stands in a page as it is sent; scripts only add to it.
 """
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ccr_asgi.budgets import Standing, label
+from ccr_asgi.dashboard import numbers
+from ccr_asgi.dashboard.cards import cards
+from ccr_asgi.dashboard.details import Branch, RequestDetail
+from ccr_asgi.dashboard.failures import Failures
 from ccr_asgi.dashboard.filters import FILTERS, NOT_TOLD, OUTCOMES, RANGES, FilterName, Window
+from ccr_asgi.dashboard.health import Health
 from ccr_asgi.dashboard.queries import Overview
+from ccr_asgi.dashboard.recipes import recipes, sql_command
+from ccr_asgi.dashboard.sources import Key
 from ccr_asgi.dashboard.static_files import static_url
 from ccr_asgi.resources import resource_dir
-from ccr_asgi.usage.database import Database
-from ccr_asgi.usage.errors import StoreError
+from ccr_asgi.usage.forecast import spell
+from ccr_asgi.usage.meters import QuotaMeter
+from ccr_asgi.usage.tables import iso_utc
 
-MISSING = "\N{EN DASH}"
 NO_NAME = {
     "provider": "none asked",
     "model": "not told",
@@ -27,30 +37,55 @@ NO_NAME = {
     "project": "not told",
 }
 GROUPS_SHOWN = 10
+TABS: dict[str, Key] = {
+    "agents": "agent",
+    "sessions": "session",
+    "projects": "project",
+    "models": "model",
+    "providers": "provider",
+}
+"""The tabs of the breakdown, and what each breaks down by."""
+
+REASONS = {
+    "default": "Nothing in the request asked for another provider.",
+    "tag": "A tag in the agent's system prompt names it.",
+    "model-pair": "The request's model has the form provider,model.",
+    "rule": "A rule of the configuration fits the request.",
+    "model-name": "This provider is the only one whose configuration lists the model.",
+    "fallback": "The providers that were asked before it failed.",
+}
+"""What each `route_reason` means."""
+
+RANGE_WORDS = {
+    "1h": "last hour",
+    "6h": "last 6 hours",
+    "24h": "last 24 hours",
+    "today": "today",
+    "7d": "last 7 days",
+    "30d": "last 30 days",
+    "month": "this month",
+    "all": "all time",
+    "custom": "custom…",
+}
+STATUSES = (*OUTCOMES, "4xx", "5xx", "401", "429", "500", "529")
+"""What the filter of the status offers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this page stands, as its reader reaches it.
+    """Where a page stands, as its reader reaches it.
 
     Attributes:
         prefix: What stands before our paths, percent-encoded; "" unless mounted.
         origin: Scheme and authority, as the client named them.
         database: The usage database as configured: a path or a URL.
+        simulated: All that is shown was made up, by `ccr-asgi demo`.
     """
 
     prefix: str
     origin: str
     database: str
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A place to go: its words, its address, and whether it is the present one."""
-
-    words: str
-    href: str
-    current: bool = False
+    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,37 +96,106 @@ class Notice:
     message: str
 
 
-def render_overview(overview: Overview, window: Window, place: Place) -> str:
-    """The page with its numbers, or with the first steps while no request was ever stored."""
-    return _render(place, window, overview=overview, groups_shown=GROUPS_SHOWN)
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All that the dashboard shows of a window.
+
+    Attributes:
+        tab: A key of `TABS`.
+        version: Changes with whatever is stored.
+    """
+
+    overview: Overview
+    failures: Failures
+    health: Health
+    meters: Sequence[QuotaMeter]
+    standings: Sequence[Standing]
+    tab: str
+    version: str
+
+
+def render_overview(found: Found, window: Window, place: Place) -> str:
+    """The dashboard with its numbers, or with the first steps while no request was ever stored."""
+    if not found.overview.stored:
+        return _render("first_steps.html", place, window, found=found, start=start_commands(place))
+    from ccr_asgi.dashboard.charts import charts, themes  # here, since it loads Plotly, which takes a while
+
+    return _render(
+        "dashboard.html",
+        place,
+        window,
+        found=found,
+        cards=cards(found.overview.summary),
+        charts=charts(found.overview, found.failures, window.zone, NO_NAME),
+        themes=themes(),
+        breakdown=found.overview.breakdowns[TABS[found.tab]],
+        recipes=recipes(place.database, window),
+    )
+
+
+def render_request(detail: RequestDetail, window: Window, place: Place) -> str:
+    """The page of one request."""
+    return _render("request.html", place, window, detail=detail, row=detail.row, reasons=REASONS)
+
+
+def render_session(session_id: str, main: Branch, found: Overview, window: Window, place: Place) -> str:
+    """The page of one session: its agents as a tree, and its requests."""
+    here = _session_url(place, session_id)
+    return _render("session.html", place, window, session_id=session_id, main=main, overview=found, requests_here=here)
 
 
 def render_notice(notice: Notice, window: Window, place: Place) -> str:
-    """The page with `notice` where the numbers would be."""
-    return _render(place, window, notice=notice)
+    """A page with `notice` where the numbers would be."""
+    return _render("notice.html", place, window, notice=notice)
 
 
-def _render(place: Place, window: Window, **context: Any) -> str:
-    defaults = {"overview": None, "notice": None}
-    return environment().get_template("dashboard.html").render(
-        {
-            **defaults,
-            **context,
-            "window": window,
-            "here": f"{place.prefix}/dashboard",
-            "api": f"{place.prefix}/api/usage",
-            "asset": lambda name: f"{place.prefix}{static_url(name)}",
-            "ranges": _ranges(window, place),
-            "active_filters": _active_filters(window, place),
-            "filter_names": FILTERS,
-            "outcomes": OUTCOMES,
-            "not_told": NOT_TOLD,
-            "no_name": NO_NAME,
-            "start_command": f"ANTHROPIC_BASE_URL={shlex.quote(place.origin + place.prefix)} claude",
-            "provider_command": 'CCR_ASGI_PROVIDERS__CEREBRAS__APIKEY="$CEREBRAS_API_KEY" ccr-asgi serve',
-            "sql_command": sql_command(place.database),
-        }
-    )  # fmt: skip
+def start_commands(place: Place) -> list[tuple[str, str, str]]:
+    """The first steps, each with its command and what is to be said of it."""
+    url = shlex.quote(place.origin + place.prefix)
+    steps = [
+        (
+            "Start Claude Code through this server",
+            f"ANTHROPIC_BASE_URL={url} claude",
+            "Your subscription's login stays as it is.",
+        ),
+        (
+            "Add a provider for tagged subagents",
+            'CCR_ASGI_PROVIDERS__CEREBRAS__APIKEY="$CEREBRAS_API_KEY" ccr-asgi serve',
+            "Or write it into the configuration file for good.",
+        ),
+    ]
+    if (command := sql_command(place.database)) is not None:
+        steps.append(("Ask the database yourself", command, "Every request is a row of v_requests."))
+    return steps
+
+
+def _render(template: str, place: Place, window: Window, **context: Any) -> str:
+    here = f"{place.prefix}/dashboard"
+    shared = {
+        "window": window,
+        "place": place,
+        "here": here,
+        "api": f"{place.prefix}/api/usage",
+        "asset": lambda name: f"{place.prefix}{static_url(name)}",
+        "request_url": lambda request_id: f"{here}/requests/{quote(request_id, safe='')}",
+        "session_url": lambda session_id: _session_url(place, session_id),
+        "requests_here": here,
+        "ranges": [*RANGES, "custom"],
+        "range_words": RANGE_WORDS,
+        "active_filters": {name: _value(name, value) for name, value in window.filters.items()},
+        "filter_names": FILTERS,
+        "statuses": STATUSES,
+        "tabs": TABS,
+        "not_told": NOT_TOLD,
+        "no_name": NO_NAME,
+        "groups_shown": GROUPS_SHOWN,
+        "found": None,
+    }
+    return environment().get_template(template).render({**shared, **context})
+
+
+def _session_url(place: Place, session_id: str) -> str:
+    return f"{place.prefix}/dashboard/sessions/{quote(session_id, safe='')}"
 
 
 @cache
@@ -105,89 +209,19 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters.update(whole=whole, compact=compact, usd=usd, duration=duration, percent=percent, moment=moment)
+    for form in ("whole", "compact", "usd", "price", "duration", "percent", "moment", "size"):
+        made.filters[form] = getattr(numbers, form)
+    made.filters.update(
+        budget=lambda standing: label(standing.budget),
+        spell=lambda until, now: spell(until - now),
+        iso=iso_utc,
+        day=_day,
+    )
     return made
 
 
-def whole(number: int | None) -> str:
-    """All digits: 1,234,567."""
-    return MISSING if number is None else f"{number:,}"
-
-
-def compact(number: int | None) -> str:
-    """Three digits and a magnitude: 1.23 M; four digits are still written out."""
-    if number is None or number < 10_000:
-        return whole(number)
-    scaled, magnitude = number / 1e3, "k"
-    for larger in ("M", "G"):
-        if scaled < 999.5:  # more would be rounded to four digits
-            break
-        scaled, magnitude = scaled / 1e3, larger
-    return (
-        f"{scaled:.3g}\N{NO-BREAK SPACE}{magnitude}"
-        if scaled < 999.5
-        else f"{scaled:,.0f}\N{NO-BREAK SPACE}{magnitude}"
-    )
-
-
-def usd(micro_usd: int) -> str:
-    """Dollars and cents; of less than a cent, four places."""
-    sign, value = "-" if micro_usd < 0 else "", abs(micro_usd) / 1_000_000
-    if 0 < value < 0.0001:
-        return "between -$0.0001 and 0" if sign else "under $0.0001"
-    return f"{sign}${value:,.4f}" if 0 < value < 0.01 else f"{sign}${value:,.2f}"
-
-
-def duration(milliseconds: float | None) -> str:
-    """850 ms, 2.1 s or 3 min 20 s."""
-    if milliseconds is None:
-        return MISSING
-    if milliseconds < 999.5:
-        return f"{milliseconds:.0f} ms"
-    if milliseconds < 59_950:
-        return f"{milliseconds / 1000:.1f} s"
-    minutes, seconds = divmod(round(milliseconds / 1000), 60)
-    return f"{minutes} min {seconds} s"
-
-
-def percent(ratio: float | None) -> str:
-    """One decimal place: 97.3 %."""
-    return MISSING if ratio is None else f"{ratio:.1%}".replace("%", "\N{NO-BREAK SPACE}%")
-
-
-def moment(started_at: str, zone: tzinfo) -> str:
-    """A time of the database in `zone`, to the second."""
-    return datetime.fromisoformat(started_at).replace(tzinfo=UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def sql_command(database: str) -> str | None:
-    """How to ask the database by hand; None if it is of a kind whose shell we do not know. Shows no password."""
-    try:
-        parsed = Database.parse(database)
-    except StoreError:
-        return None
-    query = "'select * from v_requests'"
-    if parsed.path is not None:
-        return f"sqlite3 {shlex.quote(str(parsed.path))} {query}"
-    if parsed.url.get_backend_name() == "postgresql":
-        url = parsed.url.set(drivername="postgresql").render_as_string(hide_password=True)
-        return f"psql {shlex.quote(url)} -c {query}"
-    return None
-
-
-def _ranges(window: Window, place: Place) -> list[Link]:
-    unbounded = {"from": None, "to": None}
-    return [
-        Link(name, f"{place.prefix}/dashboard{window.query(range=name, **unbounded)}", name == window.range)
-        for name in RANGES
-    ]
-
-
-def _active_filters(window: Window, place: Place) -> list[Link]:
-    return [
-        Link(f"{name}: {_value(name, value)}", f"{place.prefix}/dashboard{window.query(**{name: None})}")
-        for name, value in window.filters.items()
-    ]
+def _day(moment: datetime | None) -> str:
+    return "" if moment is None else moment.strftime("%Y-%m-%d")
 
 
 def _value(name: FilterName, value: str) -> str:

@@ -7,7 +7,7 @@ They are plain functions of a connection, for `UsageStore.read`: a page asks a d
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from ccr_asgi.dashboard.totals import (
     read_totals,
 )
 from ccr_asgi.usage.record import Outcome
-from ccr_asgi.usage.tables import TTFT_BINS, repricings
+from ccr_asgi.usage.tables import TTFT_BINS, repricings, storable
 from ccr_asgi.usage.views import requests_priced as requests
 
 NAMED_GROUPS = 100
@@ -38,9 +38,13 @@ NAMED_GROUPS = 100
 EXACT_TTFTS = 10_000
 """The percentiles of more times than these are read from their bins, where there are any."""
 
+NAMED: tuple[Key, ...] = ("agent", "session", "project")
+"""What only the rows and the cubes of these names know."""
+
 SERIES_MEASURES = (
     "requests",
     "errors",
+    "subscription",
     "input_tokens",
     "cache_read_tokens",
     "cache_write_5m_tokens",
@@ -61,6 +65,7 @@ class Summary:
         previous: The same of the equal time before; None where there is no such time.
         ttft_p50_ms, ttft_p95_ms: Times to first token, of the nearest rank; None if none is known.
         ttft_estimated: They are read from bins, each a quarter longer than where it begins.
+        previous_ttft_p50_ms, previous_ttft_p95_ms: Those of the time before.
     """
 
     totals: Totals
@@ -68,6 +73,8 @@ class Summary:
     ttft_p50_ms: float | None
     ttft_p95_ms: float | None
     ttft_estimated: bool
+    previous_ttft_p50_ms: float | None = None
+    previous_ttft_p95_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +176,7 @@ class Overview:
     """What the dashboard shows of a window.
 
     Attributes:
-        breakdowns: By provider, model, agent, session and project.
+        breakdowns: By provider, model, and those of agent, session and project that were asked for.
         series: None where there is no time to divide.
         recent: The page of requests that was asked for, the newest first; all pages hold `summary.totals.requests`.
         stored: There is a request in the database, be it outside the window.
@@ -182,12 +189,12 @@ class Overview:
     stored: bool
 
 
-def overview(connection: Connection, window: Window) -> Overview:
-    """Read all that the dashboard shows of `window`."""
+def overview(connection: Connection, window: Window, named: Collection[Key] = NAMED) -> Overview:
+    """Read what the dashboard shows of `window`; of agents, sessions and projects, which take long, those `named`."""
     cells = _ask(connection, summed(Question(window, ("provider", "model"), TOTALS)))
     totals = sum((read_totals(cell) for cell in cells), start=NOTHING)
     breakdowns: dict[Key, Breakdown] = {"provider": _fold("provider", cells), "model": _fold("model", cells)}
-    breakdowns |= _by_names(connection, window)
+    breakdowns |= _by_names(connection, window, named)
     return Overview(
         summary=_summary(connection, window, totals),
         breakdowns=breakdowns,
@@ -213,18 +220,30 @@ def entries(
     return [RequestRow(**row._mapping) for row in connection.execute(query, sql.parameters)]
 
 
+def request_row(connection: Connection, request_id: str) -> RequestRow | None:
+    """The request with this id; None if there is none."""
+    found = (connection.execute(_ROWS.where(requests.c.id == storable(request_id)))).first()
+    return None if found is None else RequestRow(**found._mapping)
+
+
 def _summary(connection: Connection, window: Window, totals: Totals) -> Summary:
-    before, previous = window.before(), None
-    if before is not None:
-        (row,) = _ask(connection, summed(Question(before, (), TOTALS)))
-        previous = read_totals(row)
-    estimated = totals.timed > EXACT_TTFTS and cube_of(window, ()) is not None
-    if estimated:
-        (row,) = _ask(connection, summed(Question(window, (), TTFT_BINS)))
-        p50_ms, p95_ms = (percentile([row[name] for name in TTFT_BINS], share) for share in (0.50, 0.95))
-    else:
-        p50_ms, p95_ms = _exact_percentiles(connection, window, totals.timed)
-    return Summary(totals, previous, p50_ms, p95_ms, estimated)
+    p50_ms, p95_ms, estimated = _percentiles(connection, window, totals.timed)
+    before = window.before()
+    if before is None:
+        return Summary(totals, None, p50_ms, p95_ms, estimated)
+    (row,) = _ask(connection, summed(Question(before, (), TOTALS)))
+    previous = read_totals(row)
+    previous_ms = _percentiles(connection, before, previous.timed)
+    return Summary(totals, previous, p50_ms, p95_ms, estimated, *previous_ms[:2])
+
+
+def _percentiles(connection: Connection, window: Window, timed: int) -> tuple[float | None, float | None, bool]:
+    """The 50th and 95th percentile of the times to first token of `timed` requests, and whether they are estimates."""
+    if timed <= EXACT_TTFTS or cube_of(window, ()) is None:
+        return *_exact_percentiles(connection, window, timed), False
+    (row,) = _ask(connection, summed(Question(window, (), TTFT_BINS)))
+    counts = [row[name] for name in TTFT_BINS]
+    return percentile(counts, 0.50), percentile(counts, 0.95), True
 
 
 def _exact_percentiles(connection: Connection, window: Window, timed: int) -> tuple[float | None, float | None]:
@@ -241,14 +260,14 @@ def _exact_percentiles(connection: Connection, window: Window, timed: int) -> tu
     return found[0]["ttft_ms"], found[-1]["ttft_ms"]
 
 
-def _by_names(connection: Connection, window: Window) -> Mapping[Key, Breakdown]:
-    """The breakdowns by agent, session and project."""
+def _by_names(connection: Connection, window: Window, named: Collection[Key]) -> Mapping[Key, Breakdown]:
+    """The breakdowns by agent, session and project, as far as they are `named`."""
     few = [
-        key for key in _NAMED if cube_of(window, (key,)) is None and not {"agent", "session"}.isdisjoint(window.filters)
+        key for key in named if cube_of(window, (key,)) is None and not {"agent", "session"}.isdisjoint(window.filters)
     ]
     # Of one agent or session, cells know no more; what it did elsewhere is little, and read in one go.
     rows = _ask(connection, summed(Question(window, few, TOTALS, rows=_rows(connection)))) if few else []
-    return {key: _fold(key, rows) if key in few else _by_name(connection, window, key) for key in _NAMED}
+    return {key: _fold(key, rows) if key in few else _by_name(connection, window, key) for key in named}
 
 
 def _rows(connection: Connection) -> Literal["requests", "requests_priced"]:
@@ -303,7 +322,7 @@ def _ask(connection: Connection, sql: Sql) -> Sequence[Mapping[str, Any]]:
 
 
 def _first_moment(connection: Connection) -> datetime | None:
-    first: str | None = connection.execute(select(func.min(requests.c.started_at))).scalar()
+    first: str | None = (connection.execute(select(func.min(requests.c.started_at)))).scalar()
     return None if first is None else datetime.fromisoformat(first)
 
 
@@ -317,6 +336,5 @@ def _fold(of: Key, cells: Iterable[Mapping[str, Any]]) -> Breakdown:
     return Breakdown(of, groups[:NAMED_GROUPS], len(groups) if len(groups) <= NAMED_GROUPS else None)
 
 
-_NAMED: tuple[Key, ...] = ("agent", "session", "project")
-_COUNT_OF_NONE = {"requests": 0, "errors": 0}
+_COUNT_OF_NONE = {"requests": 0, "errors": 0, "subscription": 0}
 _ROWS = select(*(requests.c[field.name] for field in fields(RequestRow)))

@@ -6,15 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, text
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ccr_asgi.budgets import MICRO, Standing, label
 from ccr_asgi.dashboard.filters import Window, parse_window
-from ccr_asgi.dashboard.routes import PRIVATE
+from ccr_asgi.dashboard.headers import PRIVATE
 from ccr_asgi.dashboard.sources import Question, summed
 from ccr_asgi.errors import escape_html
 from ccr_asgi.usage.meters import QuotaMeter, read_meters
@@ -40,13 +39,15 @@ def quota_routes(
         now = datetime.now(UTC)
         window = parse_window(request.query_params.multi_items(), now, default_range="today")
         budgets = await standings() if standings is not None else ()
-        async with (await store()).reading() as connection:
-            told = {
-                "as_of": iso_utc(now),
-                "windows": [_meter(meter) for meter in await read_meters(connection, now)],
-                "budgets": [_budget(standing) for standing in budgets],
-                "spent": await _spent(connection, window),
-            }
+        meters, spent = await (await store()).read(
+            lambda connection: (read_meters(connection, now), _spent(connection, window))
+        )
+        told = {
+            "as_of": iso_utc(now),
+            "windows": [_meter(meter) for meter in meters],
+            "budgets": [_budget(standing) for standing in budgets],
+            "spent": spent,
+        }
         return Response(escape_html(dumps(told)), media_type="application/json", headers=PRIVATE)
 
     return [Route("/api/quota", quota)]
@@ -85,10 +86,10 @@ def _budget(standing: Standing) -> dict[str, Any]:
     }
 
 
-async def _spent(connection: AsyncConnection, window: Window) -> dict[str, Any]:
+def _spent(connection: Connection, window: Window) -> dict[str, Any]:
     """What the requests of `window` cost, in USD; None where none has a price."""
     sql = summed(Question(window, (), _SPENT))
-    (row,) = (await connection.execute(text(sql.words), sql.parameters)).mappings()
+    (row,) = connection.execute(text(sql.words), sql.parameters).mappings()
     usd = {f"{name}_usd": row[f"{name}_micro_usd"] for name in ("billed", "list", "saved")}
     return {
         "range": window.range,

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,7 +103,8 @@ def configuration(folder: Path, providers_url: str) -> Config:
     providers["anthropic"]["passthrough"] = True
     providers["cerebras"]["apiKey"] = "simulated"
     providers["codex"] |= {"authFile": str(auth_file), "tokenUrl": f"{providers_url}/codex/oauth/token"}
-    return parse_config({"providers": providers, "usage": {"database": str(folder / "usage.db")}}, environ={})
+    config = parse_config({"providers": providers, "usage": {"database": str(folder / "usage.db")}}, environ={})
+    return replace(config, simulated=True)
 
 
 def _write_login(auth_file: Path) -> None:

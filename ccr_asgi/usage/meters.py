@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, select
 
 from ccr_asgi.usage.forecast import Forecast, forecast
 from ccr_asgi.usage.quota import QuotaWindow
@@ -42,9 +41,9 @@ class QuotaMeter:
         return None if self.forecast.outlook == "begun-anew" else self.window.used_percent
 
 
-async def read_meters(connection: AsyncConnection, now: datetime) -> list[QuotaMeter]:
+def read_meters(connection: Connection, now: datetime) -> list[QuotaMeter]:
     """All limits that any provider ever told, by provider, the shorter windows first; `now` is aware."""
-    found = [_window(row) for row in (await connection.execute(select(quota))).mappings()]
+    found = [_window(row) for row in connection.execute(select(quota)).mappings()]
     found.sort(key=lambda window: (window.provider, window.window_minutes or float("inf"), window.window))
     return [QuotaMeter(window, forecast(window, now)) for window in found]
 

@@ -1,141 +1,31 @@
 """The dashboard and its JSON as a browser gets them: the same numbers, everything escaped, under any prefix."""
 
 import csv
+import gzip
 import io
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from ccr_asgi.config import Cost
 from ccr_asgi.dashboard import routes as routes_module
-from ccr_asgi.dashboard.routes import CONTENT_SECURITY_POLICY, routes
-from ccr_asgi.usage.errors import StoreError
-from ccr_asgi.usage.record import Tokens, UsageRecord
+from ccr_asgi.dashboard.headers import CONTENT_SECURITY_POLICY
+from ccr_asgi.dashboard.page import TABS
+from ccr_asgi.usage.record import Tokens
 from ccr_asgi.usage.store import UsageStore
-from tests.support.asgi import Response, request
+from tests.dashboard.shown import Page, fill, get, page, recent, usage
+from tests.support.asgi import request
 from tests.usage.records import record
 from tests.usage.valuations import valuation
 
-COSTS = {"gpt-oss-120b": Cost(input=0.35, output=0.75, cache_read=0.1), "<b>": Cost(input=1, output=2)}
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'; DROP TABLE requests; --", "{{ 7 * 7 }}"]
-VOID = {"meta", "link", "img", "input", "br", "hr"}
-
-
-class Page(HTMLParser):
-    """What a reader of the HTML finds: elements that are open, values by field, links, text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.values: dict[str, dict[str, list[str]]] = {}
-        self._open: list[tuple[str, str | None]] = []
-        self.feed(html)
-        self.close()
-        assert self._open == [], "elements are left open"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.elements.append((tag, found))
-        if tag not in VOID:
-            self._open.append((tag, found.get("id")))
-        if field := found.get("data-field"):
-            section = next((name for _, name in reversed(self._open) if name and name != "main"), "")
-            self.values.setdefault(section, {}).setdefault(field, []).append(found.get("value") or "")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        opened, _ = self._open.pop()
-        assert opened == tag, f"</{tag}> closes <{opened}>"
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-    def addresses(self) -> list[str]:
-        names = ("href", "src", "action")
-        return [value for _, found in self.elements for name in names if (value := found.get(name))]
-
-    def tags(self) -> set[str]:
-        return {tag for tag, _ in self.elements}
-
-    def words(self) -> str:
-        return " ".join(" ".join(self.text).split())
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "usage.db"
-
-
-@pytest.fixture
-async def store(path: Path) -> AsyncIterator[UsageStore]:
-    store = UsageStore(path)
-    await store.start()
-    yield store
-    await store.stop()
-
-
-@pytest.fixture
-def app(store: UsageStore, path: Path) -> Starlette:
-    async def opened() -> UsageStore:
-        return store
-
-    return Starlette(routes=routes(opened, database=str(path), costs=COSTS))
-
-
-@pytest.fixture
-def broken_app() -> Starlette:
-    async def refused() -> UsageStore:
-        raise StoreError("The usage database /x/<usage>.db cannot be used: file is not a database")
-
-    return Starlette(routes=routes(refused, database="/x/usage.db", costs={}))
-
-
-async def get(app: Any, path: str, query: str = "", **more: Any) -> Response:
-    return await request(app, path=path, query=query.encode("latin-1"), **more)
-
-
-async def page(app: Any, query: str = "", status: int = 200, path: str = "/dashboard", **more: Any) -> Page:
-    response = await get(app, path, query, **more)
-    assert response.status == status
-    assert response.header("content-type") == b"text/html; charset=utf-8"
-    return Page(response.body.decode("utf-8"))
-
-
-async def usage(app: Any, query: str = "", status: int = 200) -> Any:
-    response = await get(app, "/api/usage", query)
-    assert response.status == status
-    assert response.header("content-type") == b"application/json"
-    return json.loads(response.body)
-
-
-def recent(row_id: str, minutes: int = 1, **changes: Any) -> UsageRecord:
-    return record(row_id, started_at=datetime.now(UTC) - timedelta(minutes=minutes), **changes)
-
-
-async def fill(store: UsageStore, path: Path) -> None:
-    """Rows of three providers: priced, unpriced, by subscription, failed."""
-    rows = [
-        recent("a", 1),
-        recent("b", 2, model="zai-glm-4.7", agent_id=None, tokens=Tokens(input=3_000_000, output=12_345)),
-        recent("c", 3, provider="anthropic", model="claude-x", agent_id=None, subscription=True, ttft_ms=50.0),
-        recent("d", 4, provider=None, model=None, outcome="error", status=400, tokens=Tokens(), ttft_ms=None,
-               error_type="invalid_request_error"),
-    ]  # fmt: skip
-    await store.insert(rows)
-    await store.reprice({"a": valuation(1234567, 2000000, 3)}, datetime.now(UTC))
 
 
 async def test_the_page_and_the_json_say_the_same_numbers(app: Starlette, store: UsageStore, path: Path) -> None:
@@ -144,8 +34,8 @@ async def test_the_page_and_the_json_say_the_same_numbers(app: Starlette, store:
     for field, values in shown.values["summary"].items():
         summary = {**said["summary"], "cache_write_tokens": 70 * 2}
         assert [float(value) for value in values] == [summary[field]], field
-    for group in ("provider", "model", "agent", "session", "project"):
-        fields = shown.values[f"by-{group}"]
+    for tab, group in TABS.items():
+        fields = (await page(app, f"tab={tab}")).values[f"by-{group}"]
         for field in (
             "requests",
             "errors",
@@ -208,21 +98,22 @@ async def test_what_clients_and_providers_wrote_is_only_ever_text(app: Starlette
                    project=name, error_type=name, stop_reason=name, outcome="error", status=500),
         ]
     )  # fmt: skip
-    harmless = (await page(app)).tags()
-    assert harmless.isdisjoint({"script", "style", "iframe"})
+    harmless = (await page(app)).scripts()
     for query in ("", await _link_to(app, name)):
         shown = await page(app, query)
+        assert shown.scripts() == harmless
+        assert shown.tags().isdisjoint({"style", "iframe"})
         assert name in " ".join(shown.text)
         assert [found for tag, found in shown.elements if tag == "img" and found.get("src") == "x"] == []
         assert all(not key.startswith("on") and key != "style" for _, found in shown.elements for key in found)
-        body = (await get(app, "/api/usage", query)).body
+        body = (await get(app, "/api/usage", query.replace("tab=models", ""))).body
         assert not {b"<", b">", b"&"} & {body[index : index + 1] for index in range(len(body))}
         assert json.loads(body)["by_model"][0]["model"] == name
 
 
 async def _link_to(app: Starlette, model: str) -> str:
     """The query of the link that keeps only the requests of `model`."""
-    shown = await page(app)
+    shown = await page(app, "tab=models")
     (href,) = {found["href"] for tag, found in shown.elements if tag == "a" and "model=" in (found.get("href") or "")}
     assert href is not None
     return href.partition("?")[2]
@@ -238,8 +129,9 @@ async def test_hostile_parameters_come_back_as_text(app: Starlette, store: Usage
         "tz=%3Cb%3E",
     ):
         response = await get(app, "/dashboard", query)
-        assert b"<script" not in response.body
-        Page(response.body.decode("utf-8"))
+        shown = Page(response.body.decode("utf-8"))
+        assert all(found.get("src") or found.get("type") == "application/json" for found in shown.scripts())
+        assert b"<script>" not in response.body
         assert b"<" not in (await get(app, "/api/usage", query)).body
 
 
@@ -280,7 +172,9 @@ def test_the_policy_allows_our_own_files_and_nothing_else() -> None:
 async def test_the_page_needs_nothing_that_the_policy_forbids(app: Starlette, store: UsageStore) -> None:
     await store.insert([recent("a")])
     shown = await page(app)
-    assert shown.tags().isdisjoint({"script", "style", "iframe", "object", "base"})
+    assert shown.tags().isdisjoint({"style", "iframe", "object", "base"})
+    for script in shown.scripts():
+        assert script.get("type") == "application/json" or (script["src"] or "").startswith("/dashboard/static/")
     assert all("style" not in found and found.get("http-equiv") is None for _, found in shown.elements)
     assert all(address.startswith(("/", "#")) and not address.startswith("//") for address in shown.addresses())
 
@@ -335,7 +229,7 @@ async def test_pages_are_led_through_by_links(app: Starlette, store: UsageStore)
     query = "page_size=2"
     while query:
         shown = await page(app, query)
-        seen += [row_id for _, found in shown.elements if (row_id := found.get("data-id"))]
+        seen += [row_id for _, found in shown.elements if (row_id := found.get("data-request"))]
         following = [found["href"] or "" for _, found in shown.elements if found.get("rel") == "next"]
         query = following[0].partition("#")[0].partition("?")[2] if following else ""
     assert seen == ["r0", "r1", "r2", "r3", "r4"]
@@ -487,12 +381,16 @@ async def test_csv_has_all_rows_of_the_window(
 async def test_static_files_are_kept_for_ever_under_the_address_of_their_content(app: Starlette) -> None:
     shown = await page(app)
     addresses = {address for address in shown.addresses() if "/static/" in address}
-    assert len(addresses) == 2
+    types = {"css": b"text/css; charset=utf-8", "js": b"text/javascript; charset=utf-8", "svg": b"image/svg+xml"}
+    assert {address.partition("?")[0].rpartition(".")[2] for address in addresses} == set(types)
     for address in addresses:
         path, _, query = address.partition("?")
         kept = await get(app, path, query)
         assert (kept.status, kept.header("cache-control")) == (200, b"public, max-age=31536000, immutable")
-        assert kept.header("content-type") == (b"text/css; charset=utf-8" if "css" in path else b"image/svg+xml")
+        assert kept.header("content-type") == types[path.rpartition(".")[2]]
+        small = await get(app, path, query, headers=[("accept-encoding", "gzip")])
+        assert gzip.decompress(small.body) == kept.body
+        assert small.header("vary") == kept.header("vary") == b"accept-encoding"
         assert (await get(app, path)).header("cache-control") == b"no-cache"
         assert (await get(app, path, "v=0")).header("cache-control") == b"no-cache"
 
@@ -510,6 +408,7 @@ async def test_methods(app: Starlette) -> None:
 
 async def test_the_style_sheet_loads_nothing_and_knows_both_schemes(app: Starlette) -> None:
     css = (await get(app, "/dashboard/static/dashboard.css")).body.decode("utf-8")
-    assert "prefers-color-scheme: dark" in css
+    assert "color-scheme: light dark" in css
+    assert "light-dark(" in css
     assert "url(" not in css
     assert "@import" not in css

@@ -20,8 +20,7 @@ async def meters(path: Path, *windows: QuotaWindow) -> list[QuotaMeter]:
     await store.start()
     try:
         await store.insert([record(quota=windows)])
-        async with store.reading() as connection:
-            return await read_meters(connection, NOW)
+        return await store.read(lambda connection: read_meters(connection, NOW))
     finally:
         await store.stop()
 

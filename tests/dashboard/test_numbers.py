@@ -1,11 +1,11 @@
-"""How numbers are written for a person, and what the page tells of where it runs."""
+"""How numbers are written for a person."""
 
 from datetime import UTC
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from ccr_asgi.dashboard.page import compact, duration, moment, percent, sql_command, usd, whole
+from ccr_asgi.dashboard.numbers import compact, duration, moment, percent, price, size, usd, whole
 
 DASH = "\N{EN DASH}"
 
@@ -77,18 +77,14 @@ def test_moment_is_in_the_zone() -> None:
     assert moment("2026-01-31T23:30:00.123Z", ZoneInfo("Europe/Berlin")) == "2026-02-01 00:30:00"
 
 
+def test_an_unknown_price_is_never_0() -> None:
+    assert price(None) == "no price"
+    assert price(0) == "$0.00"
+
+
 @pytest.mark.parametrize(
-    ("database", "command"),
-    [
-        ("/data/usage.db", "sqlite3 /data/usage.db 'select * from v_requests'"),
-        ("sqlite:////data/my usage.db", "sqlite3 '/data/my usage.db' 'select * from v_requests'"),
-        (
-            "postgresql+asyncpg://ada:hidden@db/usage",
-            "psql 'postgresql://ada:***@db/usage' -c 'select * from v_requests'",
-        ),
-        ("mysql+aiomysql://ada:hidden@db/usage", None),
-        ("sqlite://", None),
-    ],
+    ("count_bytes", "text"),
+    [(0, "0 B"), (999, "999 B"), (1_000, "1 kB"), (1_440_000, "1.44 MB"), (5_000_000_000_000, "5e+03 GB")],
 )
-def test_the_sql_command_names_the_database_and_no_password(database: str, command: str | None) -> None:
-    assert sql_command(database) == command
+def test_size(count_bytes: int, text: str) -> None:
+    assert size(count_bytes) == text.replace(" ", "\N{NO-BREAK SPACE}").replace("5e+03", "5,000")
