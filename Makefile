@@ -12,7 +12,7 @@ HERE := not e2e and not browser and not faults and not postgresql
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev format lint typecheck test cov cov-converters faults fuzz e2e browser postgresql mutants bench docs build check clean
+.PHONY: help run install dev format lint typecheck test cov cov-converters faults fuzz e2e browser screenshots postgresql mutants bench docs build check clean
 
 help: ## what can be done
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ e2e: dev $(CLAUDE)/.installed $(CODEX)/.installed ## the real Claude Code and th
 
 browser: dev $(AXE)/.installed ## the dashboard in a real Chromium (Debian: chromium, chromium-driver)
 	CI_BROWSER_REQUIRED=1 $(BIN)/pytest -n 2 tests/browser -m browser
+
+screenshots: dev $(AXE)/.installed ## the README's pictures, and every state of the dashboard to look at; ROWS=1000000 for a full one
+	$(BIN)/python -m tests.browser.screenshots .cache/screenshots $(if $(ROWS),--rows $(ROWS))
 
 postgresql: dev ## usage on a real PostgreSQL server (Debian: postgresql)
 	CI_POSTGRESQL_REQUIRED=1 $(BIN)/pytest tests/postgresql -m postgresql

@@ -49,6 +49,7 @@ class Browser:
         driver: For what is not put in simpler words here.
         console: Errors and warnings that the pages caused, as far as `listen` has read.
         asked: The addresses that the pages asked for, likewise.
+        received_bytes: How much came over the wire, compressed and with its headers, likewise.
         policies: The content security policies that they came with, by address, likewise.
     """
 
@@ -56,6 +57,7 @@ class Browser:
         self.driver = driver
         self.console: list[str] = []
         self.asked: list[str] = []
+        self.received_bytes = 0
         self.policies: dict[str, str] = {}
         self._origins: set[str] = set()
 
@@ -135,6 +137,10 @@ class Browser:
         )
         waiting.until(lambda _: condition(), what)
 
+    def arrive(self, address: str) -> None:
+        """Wait until the page of this address is there."""
+        self.until(lambda: self.driver.current_url == address, address)
+
     def listen(self) -> None:
         """Read what the browser has logged since the last time into `console` and `asked`."""
         for entry in self._log("browser"):
@@ -145,6 +151,8 @@ class Browser:
             match event["method"], event["params"]:
                 case "Network.requestWillBeSent", {"request": {"url": url}}:
                     self.asked.append(url)
+                case "Network.loadingFinished", {"encodedDataLength": length}:
+                    self.received_bytes += length
                 case "Network.responseReceived", {"type": "Document", "response": {"url": url, "headers": headers}}:
                     fields = {name.lower(): value for name, value in headers.items()}
                     self.policies[url] = fields.get("content-security-policy", "")

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.browser.chromium import Browser
+from tests.browser.seed import CHAIN_ID, PLANTED_ID, TREE_ID
 from tests.browser.world import World
 
 
@@ -18,10 +19,15 @@ class Place(NamedTuple):
 
 PLACES = {
     "overview": Place("seeded", "?range=7d&page_size=10"),
+    "sessions": Place("seeded", "?range=30d&tab=sessions&page_size=10"),
+    "one request": Place("seeded", f"/requests/{CHAIN_ID}"),
+    "a request with odd names": Place("seeded", f"/requests/{PLANTED_ID}_1"),
+    "one session": Place("seeded", f"/sessions/{TREE_ID}"),
     "nothing fits": Place("seeded", "?range=7d&agent=nobody"),
     "empty": Place("unused", ""),
     "unreadable database": Place("broken", "", status=503),
     "refused address": Place("seeded", "?range=never", status=400),
+    "no such request": Place("seeded", "/requests/gone", status=404),
 }
 
 each_place = pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)

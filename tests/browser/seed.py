@@ -26,6 +26,7 @@ PLANTED = (SCRIPT, CLOSING, IMAGE, LINK, TEMPLATE)
 UNPRICED = "a-model-without-a-price"
 PLANTED_ID = "req_ccr_planted"
 CHAIN_ID = "req_ccr_chain"
+TREE_ID = "session-of-a-tree"
 
 EDGES = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 7 * 24, 30 * 24))
 MARGIN = timedelta(minutes=15)
@@ -49,7 +50,7 @@ async def _store(database: Path, rows: Sequence[UsageRecord], valuer: Valuer) ->
 
 def rows(now: datetime) -> list[UsageRecord]:
     """A past of some weeks that ends at `now`."""
-    made = [*rows_of_days(DAYS, SEED, now), *_planted(now), _unpriced(now), _by_a_chain(now)]
+    made = [*rows_of_days(DAYS, SEED, now), *_planted(now), _unpriced(now), _by_a_chain(now), *_tree(now)]
     return [row for row in made if not any(edge - MARGIN <= now - row.started_at <= edge for edge in EDGES)]
 
 
@@ -96,3 +97,16 @@ def _by_a_chain(now: datetime) -> UsageRecord:
             Attempt("codex", "gpt-6-sol", 200, None, 40.0, 1960.0),
         ),
     )
+
+
+def _tree(now: datetime) -> Iterator[UsageRecord]:
+    """A session whose agents start agents, down to the fourth."""
+    agents = [None, "planner", "explorer", "reader", "summarizer"]
+    for number, (parent, agent) in enumerate(zip([None, *agents], agents, strict=False)):
+        yield record(
+            f"req_ccr_tree_{number}",
+            started_at=now - timedelta(minutes=9, seconds=-number),
+            agent_id=agent,
+            parent_agent_id=parent,
+            session_id=TREE_ID,
+        )
