@@ -5,7 +5,7 @@ middleware feeds it and sends what it returns. A fourth format is one new file w
 `FORMATS` (`ccr_asgi/formats/__init__.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,10 +22,13 @@ class ConversionContext:
     Attributes:
         message_id: The `msg_…` id of the answer, unique; generated tool ids are derived from it.
         session_id: The Claude Code session, stable over its requests; None when the client names none.
+        read_again: Parses the client's body once more, for the few answers that ask for it. As bytes it waits in a
+            fifth of the memory, as long as a stream is open; None has the conversion keep it parsed.
     """
 
     message_id: str
     session_id: str | None = None
+    read_again: Callable[[], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ DOCUMENT_TOKENS = 3_000
 """Constants, since what they really take depends on sizes and page counts that only the provider works out."""
 
 SAMPLED_ABOVE_CHARS = 65_536
+TALLIED_AT_CHARS = 4_096
+"""Of an answer no more is kept for its estimate: pieces of a word or two take four times the memory of their text."""
 _WINDOWS = 32
 _WINDOW_CHARS = SAMPLED_ABOVE_CHARS // _WINDOWS
 
@@ -76,7 +78,7 @@ class TokenTally:
         self.chars += len(piece)
         self._pieces_chars += len(piece)
         self._pieces.append(piece)
-        if self._pieces_chars > SAMPLED_ABOVE_CHARS:
+        if self._pieces_chars > TALLIED_AT_CHARS:
             self._counted = self.tokens
             self._pieces.clear()
             self._pieces_chars = 0

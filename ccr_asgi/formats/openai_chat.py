@@ -44,7 +44,7 @@ class ChatConversion:
             logger.info("%s,%s: %s", route.provider.name, converted.body.get("model"), note)
         self.request = UpstreamRequest(payload, _headers(route.provider))
         self.extra = UsageExtra()
-        self._client_body = body
+        self._client_body = context.read_again or (lambda: body)
         self._model = converted.model
         self._streamed = converted.streamed
         self._tool_names = converted.tool_names
@@ -81,7 +81,7 @@ class ChatConversion:
         )
 
     def _estimate_input_tokens(self) -> int:
-        return count_request(self._client_body)
+        return count_request(self._client_body())
 
     def retry(self, error: CcrError) -> UpstreamRequest | None:
         """Nothing: a Chat Completions request has no other form that could succeed."""

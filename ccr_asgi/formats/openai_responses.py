@@ -79,18 +79,23 @@ class ResponsesConversion:
 
     def __init__(self, body: dict[str, Any], route: Route, context: ConversionContext, lanes: Lanes) -> None:
         """Convert `body`; raises RequestError if it cannot be."""
-        self._client_body = body
+        self._client_body = context.read_again or (lambda: body)
+        self._route = route
         self._provider = route.provider
         self._context = context
         self._lanes = lanes
-        with shallow_enough():
-            self._converted: ResponsesRequest = convert(body, route, context.session_id)
-        self._lane = lanes.choose(route.provider, self._converted.model)
+        converted = self._converted(body)
+        self._model = converted.model
+        self._streamed = converted.streamed
+        self._tool_names = converted.tool_names
+        self._taken_ids = converted.call_ids
+        self._has_reasoning_items = converted.has_reasoning_items
+        self._lane = lanes.choose(route.provider, converted.model)
         self._lane_changed = False
         self._with_reasoning_items = True
-        for note in self._converted.notes:
-            logger.info("%s,%s: %s", route.provider.name, self._converted.model, note)
-        self.request = self._written()
+        for note in converted.notes:
+            logger.info("%s,%s: %s", route.provider.name, converted.model, note)
+        self.request = self._written(converted)
         self.extra = UsageExtra()
         self._refusals = Refusals(
             route.provider.name,
@@ -104,16 +109,16 @@ class ResponsesConversion:
         served = (value.decode("latin-1") for name, value in headers if name.lower() == b"openai-model")
         self.extra.served_model = next(served, None)
         if self._lane_changed:
-            self._lanes.remember(self._provider, self._converted.model, self._lane)
+            self._lanes.remember(self._provider, self._model, self._lane)
         return ResponsesStream(
             AnswerContext(
                 message_id=self._context.message_id,
                 provider=self._provider.name,
-                model=self._converted.model,
-                streamed=self._converted.streamed,
+                model=self._model,
+                streamed=self._streamed,
                 content_type=content_type,
-                tool_names=self._converted.tool_names,
-                taken_ids=self._converted.call_ids,
+                tool_names=self._tool_names,
+                taken_ids=self._taken_ids,
                 estimate_input_tokens=self._estimate_input_tokens,
                 extra=self.extra,
             ),
@@ -129,7 +134,7 @@ class ResponsesConversion:
         if not isinstance(error, ProviderError):
             return None
         if error.code == "invalid_encrypted_content":
-            if not (self._with_reasoning_items and self._converted.has_reasoning_items):
+            if not (self._with_reasoning_items and self._has_reasoning_items):
                 return None
             self._with_reasoning_items = False
         elif self._may_change_lane and error.status in (400, 404) and _WRONG_LANE.search(error.message):
@@ -137,21 +142,25 @@ class ResponsesConversion:
             self._lane_changed = True
         else:
             return None
-        return self._written()
+        return self._written(self._converted(self._client_body()))
 
     @property
     def _may_change_lane(self) -> bool:
         return self._provider.quirks.lane == "auto" and not self._lane_changed
 
-    def _written(self) -> UpstreamRequest:
+    def _converted(self, body: dict[str, Any]) -> ResponsesRequest:
         with shallow_enough():
-            body = self._converted.body(self._lane, with_reasoning_items=self._with_reasoning_items)
-            return UpstreamRequest(json_codec.dumps(body), self._headers())
+            return convert(body, self._route, self._context.session_id)
 
-    def _headers(self) -> tuple[tuple[bytes, bytes], ...]:
+    def _written(self, converted: ResponsesRequest) -> UpstreamRequest:
+        with shallow_enough():
+            body = converted.body(self._lane, with_reasoning_items=self._with_reasoning_items)
+            return UpstreamRequest(json_codec.dumps(body), self._headers(converted.cache_key))
+
+    def _headers(self, cache_key: str) -> tuple[tuple[bytes, bytes], ...]:
         headers = [(b"accept", b"text/event-stream")]
         if self._provider.chatgpt_login:
-            session = self._converted.cache_key.encode()
+            session = cache_key.encode()
             headers += [
                 (b"originator", ORIGINATOR),
                 (b"user-agent", b"ccr_asgi/" + __version__.encode()),
@@ -166,7 +175,7 @@ class ResponsesConversion:
         return (*headers, *own)
 
     def _estimate_input_tokens(self) -> int:
-        return count_request(self._client_body)
+        return count_request(self._client_body())
 
 
 FORMAT = OpenAiResponses()

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,7 +21,7 @@ from ccr_asgi.exchange import (
     with_exchange,
 )
 from ccr_asgi.formats import FORMATS, anthropic
-from ccr_asgi.formats.base import Conversion, ConversionContext, Format, StreamMachine, UpstreamRequest
+from ccr_asgi.formats.base import Conversion, ConversionContext, StreamMachine, UpstreamRequest
 from ccr_asgi.routing import Route
 from ccr_asgi.wire.decompress import Decoder, decoder
 from ccr_asgi.wire.json_codec import dumps
@@ -67,15 +68,13 @@ class FormatConversionMiddleware:
             raise RequestError(
                 f"This version cannot convert to {kind!r}; it can convert to {', '.join(map(repr, FORMATS))}."
             )
-        body = json_object(await exchange.body(receive))
-        exchange.streamed = body.get("stream") is True
-        route = exchange.route or _route_of(kind, body)
+        body = await exchange.body(receive)
         if raw_path(scope) == COUNT_TOKENS_PATH:
-            tokens = FORMATS[kind].count_tokens(body, route)
+            asked = json_object(body)
+            tokens = FORMATS[kind].count_tokens(asked, exchange.route or _route_of(kind, asked))
             await send_json(send, {"input_tokens": tokens}, request_id=exchange.request_id)
             return
-        conversion = begin(FORMATS[kind], body, route, exchange)
-        await self._exchange_messages(conversion, scope, send, exchange)
+        await self._exchange_messages(begin(kind, body, exchange), scope, send, exchange)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         route = exchange.route
@@ -207,10 +206,13 @@ class _Answer:
         return headers
 
 
-def begin(format_: Format, body: dict[str, Any], route: Route, exchange: Exchange) -> Conversion:
-    """Start the conversion of one request."""
-    context = ConversionContext(message_id="msg_ccr_" + secrets.token_hex(12), session_id=exchange.session_id)
-    return format_.begin(body, route, context)
+def begin(kind: Kind, body: bytes, exchange: Exchange) -> Conversion:
+    """Start the conversion of one request, of which nothing parsed is kept: a stream may be open for a long time."""
+    read = partial(json_object, body)
+    asked = read()
+    exchange.streamed = asked.get("stream") is True
+    context = ConversionContext("msg_ccr_" + secrets.token_hex(12), exchange.session_id, read_again=read)
+    return FORMATS[kind].begin(asked, exchange.route or _route_of(kind, asked), context)
 
 
 def _route_of(kind: Kind, body: dict[str, Any]) -> Route:

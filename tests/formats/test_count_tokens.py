@@ -13,6 +13,7 @@ from ccr_asgi.formats.count_tokens import (
     IMAGE_TOKENS,
     MESSAGE_TOKENS,
     SAMPLED_ABOVE_CHARS,
+    TALLIED_AT_CHARS,
     TOOL_TOKENS,
     TokenTally,
     count_request,
@@ -218,7 +219,7 @@ def test_a_tally_is_close_to_the_estimate_of_the_whole_and_keeps_little_of_it() 
         tally.add(text[start : start + 100])
     assert tally.chars == len(text)
     assert tally.tokens == pytest.approx(estimate_tokens(text), rel=0.02)
-    assert sum(map(len, tally._pieces)) <= SAMPLED_ABOVE_CHARS
+    assert sum(map(len, tally._pieces)) <= TALLIED_AT_CHARS
 
 
 def test_a_tally_counts_on_after_it_let_go_of_its_pieces() -> None:
@@ -226,8 +227,8 @@ def test_a_tally_counts_on_after_it_let_go_of_its_pieces() -> None:
     assert (tally.chars, tally.tokens) == (0, 0)
     for again in range(1, 4):
         tally.add("hello ")
-        tally.add("\0" * 65_530)
+        tally.add("\0" * (TALLIED_AT_CHARS - 6))
         assert tally._pieces
         tally.add("\0")
         assert tally._pieces == []
-        assert (tally.chars, tally.tokens) == (again * 65_537, again)
+        assert (tally.chars, tally.tokens) == (again * (TALLIED_AT_CHARS + 1), again)

@@ -7,7 +7,7 @@ import pytest
 
 from ccr_asgi.config import Provider
 from ccr_asgi.errors import CcrError, ProviderError, UpstreamCut
-from ccr_asgi.formats.base import Conversion, UpstreamRequest
+from ccr_asgi.formats.base import Conversion, ConversionContext, UpstreamRequest
 from ccr_asgi.formats.openai_responses import Lanes, OpenAiResponses
 from ccr_asgi.quirks import PRESETS, quirks_from_mapping
 from tests.formats.requests import assistant, body, text, user
@@ -65,6 +65,15 @@ def item_types(request: UpstreamRequest) -> list[str]:
 )
 def test_the_first_lane(model: str, setting: str, expected: str) -> None:
     assert lane(begin(model=model, quirks=quirks_from_mapping(CODEX, {"lane": setting})).request) == expected
+
+
+def test_a_retry_is_made_of_the_body_read_again() -> None:
+    source = body(user("hello"), model="gpt-6-sol")
+    context = ConversionContext("msg_1", "session-1", read_again=lambda: source)
+    conversion = OpenAiResponses().begin(dict(source), route(), context)
+    changed = again(conversion, NOT_FOUND)
+    assert lane(changed) == "lite"
+    assert json.loads(changed.body)["prompt_cache_key"] == json.loads(conversion.request.body)["prompt_cache_key"]
 
 
 def test_the_public_api_has_one_lane() -> None:
