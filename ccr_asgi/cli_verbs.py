@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from ccr_asgi.config import Config
@@ -98,12 +99,15 @@ def progress(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], object
     if quiet or not sys.stderr.isatty():
         yield lambda _done, _all: None
         return
-    from rich.console import Console
-    from rich.progress import Progress
+    from tqdm import tqdm
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, all_of_it: bar.update(task, completed=done, total=all_of_it or None)
+    def advance(done: int, all_of_it: int) -> None:
+        bar.n, bar.total = done, all_of_it or None
+        bar.refresh()
+
+    columns, lines = get_terminal_size()  # tqdm shows nothing on a terminal that does not tell its size
+    with tqdm(desc=label, file=sys.stderr, leave=False, unit="", unit_scale=True, ncols=columns, nrows=lines) as bar:
+        yield advance
 
 
 def table(rows: Sequence[Sequence[str]], *, names: int = 2) -> str:

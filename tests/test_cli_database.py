@@ -411,7 +411,7 @@ def test_the_exit_code_is_explained(run: Run, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_command_starts_without_the_database() -> None:
-    heavy = ("sqlalchemy", "alembic", "rich", "genai_prices")
+    heavy = ("sqlalchemy", "alembic", "tqdm", "genai_prices")
     code = f"import sys, ccr_asgi.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
