@@ -126,19 +126,18 @@ class Database:
         set_up(engine.sync_engine, use)
         return engine
 
-    def thread_engine(self) -> Engine | None:
-        """As `read_engine`, for threads; None for a server, which the asynchronous driver speaks to without any."""
+    def thread_engine(self, use: Use, connections: int) -> Engine | None:
+        """An engine for threads; None for a server, which the asynchronous driver speaks to without any."""
         if self.path is None:
             return None
-        connect_args = {"isolation_level": None}
         engine = create_engine(
             self.url.set(drivername="sqlite"),
             hide_parameters=True,
-            connect_args=connect_args,
-            pool_size=READ_CONNECTIONS,
+            connect_args={"isolation_level": None},
+            pool_size=connections,
             max_overflow=0,
         )
-        set_up(engine, "reads")
+        set_up(engine, use)
         return engine
 
     def migration_lock(self) -> AbstractAsyncContextManager[None]:

@@ -182,13 +182,13 @@ async def test_a_change_that_fails_leaves_nothing(store: UsageStore, query: Quer
 
 
 async def test_traffic_goes_on_between_the_statements_of_a_transaction(store: UsageStore) -> None:
-    assert store._writer is not None
+    assert store._threads is not None
     sizes: list[int] = []
 
     def count(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
         sizes.append(len(parameters) if many else 1)
 
-    event.listen(store._writer.sync_engine, "before_cursor_execute", count)
+    event.listen(store._threads._writer, "before_cursor_execute", count)
     await store.insert([record(f"r{number}") for number in range(250)])
     assert max(sizes) == 100
 

@@ -132,9 +132,9 @@ async def test_the_pragmas_are_in_force(store: UsageStore) -> None:
 
 
 async def test_a_writer_takes_the_lock_at_once(store: UsageStore) -> None:
-    assert store._writer is not None
+    assert store._threads is not None
     statements: list[str] = []
-    event.listen(store._writer.sync_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    event.listen(store._threads._writer, "before_cursor_execute", lambda *args: statements.append(args[2]))
     await store.insert([record()])
     assert statements[0] == "BEGIN IMMEDIATE"
 
@@ -183,7 +183,7 @@ async def test_read_cannot_write_and_tells_what_went_wrong(store: UsageStore) ->
 async def test_read_goes_by_the_asynchronous_driver_where_there_is_no_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Database, "thread_engine", lambda self: None)  # as for a server
+    monkeypatch.setattr(Database, "thread_engine", lambda *_: None)  # as for a server
     store = UsageStore(path)
     await store.start()
     await store.insert([record("req_1")])
@@ -581,10 +581,10 @@ async def test_a_start_waits_for_a_locked_database(impatient: None, path: Path) 
 
 
 async def test_a_full_disk_is_a_passing_state(store: UsageStore, path: Path) -> None:
-    assert store._writer is not None
-    async with store._writer.connect() as connection:
-        pages = (await connection.execute(text("PRAGMA page_count"))).scalar()
-        await connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+    assert store._threads is not None
+    with store._threads._writer.connect() as connection:
+        pages = connection.execute(text("PRAGMA page_count")).scalar()
+        connection.execute(text(f"PRAGMA max_page_count = {pages}"))
     with pytest.raises(StoreUnavailable, match="full"):
         await store.insert([record(f"req_{number}") for number in range(500)])
     assert query(path, "SELECT * FROM requests") == []
