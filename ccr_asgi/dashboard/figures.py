@@ -22,6 +22,8 @@ COLOURS: Final = ("#5b6ee1", "#c9741a", "#1f9488", "#c14d8f", "#5a9138", "#8e63c
 BAD: Final = "#d0514a"
 NAME_CHARS = 26
 TICKS = 7
+FEWEST_BARS = 4
+"""So many have room below each other at the least, that a lone bar is not as thick as a wall."""
 
 TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens")
 
@@ -180,7 +182,7 @@ def _ranked(
             "yaxis": {
                 "tickvals": places,
                 "ticktext": labels,
-                "range": [len(names) - 0.5, -0.5],
+                "range": [max(len(names), FEWEST_BARS) - 0.5, -0.5],
                 "showgrid": False,
                 "ticklabelstandoff": 6,
                 "automargin": True,

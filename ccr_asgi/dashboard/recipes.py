@@ -8,6 +8,8 @@ from ccr_asgi.usage.database import Database
 from ccr_asgi.usage.errors import StoreError
 from ccr_asgi.usage.tables import iso_utc, storable
 
+_NOT_IN_DOUBLE_QUOTES = frozenset('"$`\\!')
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -30,7 +32,7 @@ def recipes(database: str, window: Window) -> list[Recipe]:
         return []
     where = f"WHERE {' AND '.join(_conditions(window)) or '1 = 1'}"
     statements = {title: sql.format(where=where) for title, sql in _SQL.items()}
-    return [Recipe(title, sql, f"{shell} {shlex.quote(sql)}") for title, sql in statements.items()]
+    return [Recipe(title, sql, f"{shell} {_quoted(sql)}") for title, sql in statements.items()]
 
 
 def sql_command(database: str) -> str | None:
@@ -51,6 +53,11 @@ def _shell(database: str) -> str | None:
         url = parsed.url.set(drivername="postgresql").render_as_string(hide_password=True)
         return f"psql {shlex.quote(url)} -c"
     return None
+
+
+def _quoted(sql: str) -> str:
+    """A statement as one word of a shell; its own quotes stay readable where they can."""
+    return shlex.quote(sql) if _NOT_IN_DOUBLE_QUOTES & set(sql) else f'"{sql}"'
 
 
 def _conditions(window: Window) -> list[str]:

@@ -1,6 +1,7 @@
 """Every panel is drawn, and says what the JSON says and what the file holds, whatever is chosen."""
 
 import json
+import shlex
 from urllib.parse import urlencode
 
 import pytest
@@ -65,6 +66,30 @@ def test_the_cards_say_what_the_json_says(browser: Browser, seeded: World, choic
     for name, field in CARDS.items():
         text = browser.text(f'[data-number="{name}"]')
         assert read(text).agrees(said[field]), (name, text, said[field])
+
+
+@pytest.mark.parametrize("choice", CHOICES[:8], ids=lambda choice: urlencode(choice))
+def test_page_json_and_sql_to_copy_say_the_same(browser: Browser, seeded: World, choice: dict[str, str]) -> None:
+    """The command that the page offers, run as it stands, gives the numbers above it."""
+    query = f"?{urlencode(choice)}"
+    browser.open(seeded.url(query))
+    command = shlex.split(browser.all("[data-panel=sql] code")[0].get_attribute("textContent") or "")
+    assert command[:2] == ["sqlite3", str(seeded.server.database)]
+    (row,) = seeded.sql(command[2])
+    said = seeded.usage(query)["summary"]
+    assert (row["requests"], row["errors"]) == (said["requests"], said["errors"])
+    for name, column in {"requests": "requests", "billed": "billed", "list": "list_value", "saved": "saved"}.items():
+        assert read(browser.text(f'[data-number="{name}"]')).agrees(row[column]), name
+        assert said[CARDS[name]] == pytest.approx(row[column]), name
+
+
+def test_a_first_visit_weighs_less_than_one_and_a_half_megabytes(browser: Browser, seeded: World) -> None:
+    browser.command("Network.clearBrowserCache")
+    browser.received_bytes = 0
+    browser.open(seeded.url("?range=30d"))
+    wait_until_drawn(browser)
+    browser.listen()
+    assert 300_000 < browser.received_bytes < 1_500_000  # Plotly alone is 400 kB
 
 
 def test_the_json_says_what_the_file_holds(seeded: World) -> None:

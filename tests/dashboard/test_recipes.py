@@ -13,6 +13,7 @@ from ccr_asgi.dashboard.recipes import recipes, sql_command
 from ccr_asgi.usage.store import UsageStore
 from tests.usage.records import record
 
+ODD = 'o\'hara "x" $(touch y) `z` \\ !!'
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -37,9 +38,9 @@ async def test_every_recipe_runs_and_keeps_the_filters(tmp_path: Path) -> None:
     path = tmp_path / "usage.db"
     store = UsageStore(path)
     await store.start()
-    await store.insert([record("a", started_at=NOW, agent_id="o'hara"), record("b", started_at=NOW, agent_id=None)])
+    await store.insert([record("a", started_at=NOW, agent_id=ODD), record("b", started_at=NOW, agent_id=None)])
     await store.stop()
-    for agent in ("o'hara", NOT_TOLD):
+    for agent in (ODD, NOT_TOLD, "plain"):
         window = parse_window([("range", "7d"), ("agent", agent), ("outcome", "ok")], NOW)
         found = recipes(str(path), window)
         assert len({recipe.title for recipe in found}) == len(found) > 3
@@ -48,7 +49,8 @@ async def test_every_recipe_runs_and_keeps_the_filters(tmp_path: Path) -> None:
             with closing(sqlite3.connect(path)) as connection:
                 rows = connection.execute(recipe.sql).fetchall()
             if recipe is found[0]:
-                assert rows[0][0] == 1
+                assert rows[0][0] == (agent != "plain")
+            assert ("outcome = 'ok'" in recipe.command) is (agent != ODD)  # readable where it can be
 
 
 def test_there_are_none_for_a_database_of_an_unknown_kind() -> None:
