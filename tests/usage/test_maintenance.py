@@ -314,9 +314,10 @@ async def test_it_runs_at_once_and_again_and_ends_when_told(
     retention = Retention(store, 7, now=lambda: NOW)
     with caplog.at_level(logging.INFO, "ccr_asgi"):
         running = asyncio.create_task(retention.run())
-        await until(lambda: len(ids(path)) == 1)
+        await until(lambda: len(caplog.messages) == 1)
+        assert ids(path) == ["new"]
         await store.insert([record("late", started_at=NOW - timedelta(days=9))])
-        await until(lambda: len(ids(path)) == 1)
+        await until(lambda: len(caplog.messages) == 2)
         retention.stop()
         await running
     assert caplog.messages == ["1 usage rows were older than 7 days and are deleted"] * 2
