@@ -8,7 +8,8 @@ from ccr_asgi.formats.fields import ARRAY, BOOLEAN, OBJECT, STRING, check, descr
 from ccr_asgi.formats.tool_names import PLACEHOLDER, ToolNames
 from ccr_asgi.formats.tool_schemas import clean_parameters
 
-_SERVER_TYPE = re.compile(r"_\d{8}$")
+_SERVER_TYPE = re.compile(r"_\d{8}$|^tool_search_tool_(bm25|regex)$|^mcp_toolset$")
+"""Anthropic dates the types of its tools, but for these."""
 _CHOICES = ("auto", "any", "none", "tool")
 
 
@@ -95,7 +96,7 @@ class RequestTools:
         if kind == "custom":
             return tool.get("name") != PLACEHOLDER
         if not _SERVER_TYPE.search(kind):
-            raise refuse(f"{path}.type", describe(kind), "'custom' or a dated server tool such as web_search_20250305")
+            raise refuse(f"{path}.type", describe(kind), "'custom' or a server tool such as web_search_20250305")
         optional(tool, "name", STRING, path)
         self.server_tools.append(tool)
         return False

@@ -1,14 +1,21 @@
 """Tools and tool choice."""
 
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
+from anthropic.types.beta import BetaToolParam, BetaToolUnionParam
 
 from ccr_asgi.formats.tools import Choice, RequestTools
 from ccr_asgi.quirks import Quirks
 from tests.formats.requests import assistant, body, converted, refusal, result, sent, tool, use, user
 
 SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
+SERVER_TYPES = [
+    kind
+    for definition in get_args(BetaToolUnionParam)
+    if definition is not BetaToolParam
+    for kind in get_args(get_type_hints(definition)["type"])
+]
 LONG = "mcp__server__" + "x" * 60
 
 
@@ -56,6 +63,11 @@ def test_server_tools_are_dropped_and_said() -> None:
     found = converted(tools=[SEARCH, tool("T"), {"type": "computer_toolset_20260801"}])
     assert [entry["function"]["name"] for entry in found.body["tools"]] == ["T"]
     assert found.notes == ("server tools left out: web_search_20250305, computer_toolset_20260801",)
+
+
+@pytest.mark.parametrize("kind", SERVER_TYPES)
+def test_every_server_tool_of_the_sdk_is_known(kind: str) -> None:
+    assert converted(tools=[{"type": kind}]).notes == (f"server tools left out: {kind}",)
 
 
 @pytest.mark.parametrize("tools", [None, [], [SEARCH], [tool("DeferredToolPlaceholder")]])
@@ -136,7 +148,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a type": (
         {"tools": [tool("T", type="function")]},
-        "tools[0].type: found the string 'function'; accepted: 'custom' or a dated server tool such as",
+        "tools[0].type: found the string 'function'; accepted: 'custom' or a server tool such as",
     ),
     "a type's type": ({"tools": [tool("T", type=1)]}, "tools[0].type: found the number 1; accepted: a string."),
     "a description": ({"tools": [tool("T", description=1)]}, "tools[0].description: found the number 1; accepted: a"),
