@@ -10,7 +10,7 @@ from ccr_asgi.asgi import ClientDisconnected, Headers, read_body, with_body_leng
 from ccr_asgi.credentials.base import Credentials
 from ccr_asgi.errors import UpstreamError
 from ccr_asgi.exchange import Exchange, with_exchange
-from ccr_asgi.wire.decompress import decoder
+from ccr_asgi.wire.decompress import undone
 
 FORWARDED = frozenset(
     {
@@ -171,17 +171,12 @@ async def _unless_client_leaves(asking: Coroutine[Any, Any, Headers], exchange: 
 
 
 def _decoded(headers: Headers, body: bytes) -> bytes:
-    """`body` without its coding, to a little more than `ERROR_BYTES`: a small one may unfold into gigabytes."""
-    encoding = dict(headers).get(b"content-encoding", b"")
-    plain = bytearray()
+    """`body` without its coding, to one byte more than `ERROR_BYTES`."""
+    encoding = str(dict(headers).get(b"content-encoding", b""), "latin-1")
     try:
-        for piece in decoder(str(encoding, "latin-1")).feed(body):
-            plain += piece
-            if len(plain) > ERROR_BYTES:
-                break
+        return undone(body, encoding, max_bytes=ERROR_BYTES + 1)
     except UpstreamError:
         return body
-    return bytes(plain)
 
 
 def _joined(kept: Headers, own: Headers) -> Headers:

@@ -23,13 +23,16 @@ from ccr_asgi.exchange import (
 from ccr_asgi.formats import FORMATS, anthropic
 from ccr_asgi.formats.base import Conversion, ConversionContext, StreamMachine, UpstreamRequest
 from ccr_asgi.routing import Route
-from ccr_asgi.wire.decompress import Decoder, decoder
+from ccr_asgi.wire.decompress import Decoder, decoder, undone
 from ccr_asgi.wire.json_codec import dumps
 
 HOLD_S = 60.0
 """Seconds that the 200 of a stream waits for a first real event, so that an early failure can still be a status."""
 PING_S = 10.0
 """Seconds without a byte for the client after which it gets a `ping`."""
+
+REFUSAL_BYTES = 64 * 1024
+"""How much of a refusal is read, once it is unfolded."""
 
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
@@ -242,5 +245,14 @@ def _upstream_headers(request: UpstreamRequest, *, streamed: bool) -> Headers:
 def _provider_failure(error: CcrError, conversion: Conversion) -> CcrError:
     """What the client is shown: a refusal in the conversion's words, anything else as it was raised."""
     if isinstance(error, UpstreamError) and error.upstream_status is not None:
-        return conversion.error(error.upstream_status, error.headers, error.body)
+        return conversion.error(error.upstream_status, error.headers, _told(error))
     return error
+
+
+def _told(refusal: UpstreamError) -> bytes:
+    """The body of a refusal, readable; empty if it is not what its content-encoding says."""
+    encoding = next((value for name, value in refusal.headers if name.lower() == b"content-encoding"), b"")
+    try:
+        return undone(refusal.body, str(encoding, "latin-1"), max_bytes=REFUSAL_BYTES)
+    except UpstreamError:
+        return b""

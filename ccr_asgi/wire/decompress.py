@@ -207,6 +207,20 @@ def decoder(content_encoding: str | None) -> Decoder:
     return decoders[0] if len(decoders) == 1 else _Chain(decoders)
 
 
+def undone(body: bytes, content_encoding: str | None, *, max_bytes: int) -> bytes:
+    """A body without its codings, up to `max_bytes`, since a small one may unfold into gigabytes; it may be cut off.
+
+    Raises:
+        UpstreamError: It is not what its codings say, or they are none that `decoder` takes.
+    """
+    plain = bytearray()
+    for piece in decoder(content_encoding).feed(body):
+        plain += piece
+        if len(plain) >= max_bytes:
+            break
+    return bytes(plain[:max_bytes])
+
+
 def _broken(coding: str) -> UpstreamError:
     return UpstreamError(f"The answer says that it is compressed with {coding}, and is not.")
 

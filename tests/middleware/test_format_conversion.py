@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
+import brotli
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -398,6 +399,22 @@ async def test_a_refusal_is_told_with_its_status(refused: int, status: int, erro
     assert "what the provider says" in error["message"]
     assert response.header("retry-after") == (b"7" if status == 429 else None)
     assert len(below.scopes) == 1
+
+
+@pytest.mark.parametrize(
+    ("fold", "encoding", "told"),
+    [
+        (gzip.compress, b"gzip", "openai-chat: what the provider says"),
+        (brotli.compress, b"br", "openai-chat: what the provider says"),
+        (bytes, b"gzip", "openai-chat: The provider answered with status 400."),
+        (bytes, b"snappy", "openai-chat: The provider answered with status 400."),
+    ],
+)
+async def test_a_compressed_refusal_is_read(fold: Callable[[bytes], bytes], encoding: bytes, told: str) -> None:
+    body = fold(chat_error(400, "what the provider says").content)
+    refusal = UpstreamError("no", upstream_status=400, headers=[(b"Content-Encoding", encoding)], body=body)
+    response = await asked(converting(Below(raising(refusal))), request_body())
+    assert (response.status, json.loads(response.body)["error"]["message"]) == (400, told)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccr_asgi.errors import UpstreamError
-from ccr_asgi.wire.decompress import MAX_CODINGS, PIECE_BYTES, ZSTD_WINDOW_LOG, decoder
+from ccr_asgi.wire.decompress import MAX_CODINGS, PIECE_BYTES, ZSTD_WINDOW_LOG, decoder, undone
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -233,6 +233,14 @@ def test_too_many_codings_are_refused() -> None:
     decoder(", ".join(["gzip"] * MAX_CODINGS))
     with pytest.raises(UpstreamError, match=f"at most {MAX_CODINGS}"):
         decoder(", ".join(["gzip"] * (MAX_CODINGS + 1)))
+
+
+@codings
+@pytest.mark.parametrize(("length", "cut"), [(10, 0), (30_000, 1)])
+def test_the_beginning_of_a_body_is_undone(name: str, length: int, cut: int) -> None:
+    header, compress = COMPRESS[name]
+    data = b"".join(b"%d" % (number * number) for number in range(length))
+    assert undone(compress(data)[: -cut or None], header, max_bytes=1000) == data[:1000]
 
 
 @settings(deadline=None)
