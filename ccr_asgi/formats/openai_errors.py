@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from ccr_asgi.errors import SHOWN_CHARS, ProviderError, RawHeaders
 from ccr_asgi.wire.json_codec import loads
@@ -230,17 +231,30 @@ def _int(number: str) -> int:
 
 
 def _message(value: object, depth: int = _NESTED) -> str:
-    """The text of an error document: error.message, error, message, detail, whichever comes first."""
+    """The text of an error document: error.message, error, message, detail, errors, whichever comes first."""
     if isinstance(value, list) and value:  # FastAPI's validation errors; Gemini's list of one
         value = value[0]
     if not isinstance(value, dict) or not depth:
         return ""
-    for key in ("error", "message", "detail", "msg"):
+    for key in ("error", "message", "detail", "msg", "errors"):
         found = value.get(key)
         text = found if isinstance(found, str) else _message(found, depth - 1)
         if text.strip():
-            return text
+            return text + _quoted(value)
     return ""
+
+
+def _quoted(error: Mapping[str, Any]) -> str:
+    """What the provider behind OpenRouter said: OpenRouter's own words are "Provider returned error" at most."""
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if not isinstance(raw, str):
+        return ""
+    try:
+        words = _message(loads(raw))
+    except ValueError:
+        words = _without_html(raw)
+    return f": {words}" if words else ""
 
 
 def _without_html(text: str) -> str:

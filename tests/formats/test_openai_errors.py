@@ -91,12 +91,36 @@ def test_a_quota_that_is_used_up_is_not_worth_a_retry(words: str) -> None:
         {"error": {"code": 5}, "message": "no"},
         {"error": {"message": " "}, "detail": "no"},
         {"error": None, "message": "  no\n"},
+        {"success": False, "errors": [{"code": 10000, "message": "no"}], "messages": []},
         b"no",
         b"  no\r\n",
     ],
 )
 def test_the_provider_s_own_words_are_found(body: object) -> None:
     assert refused(400, body).message == "acme: no"
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ("the model is busy", ": the model is busy"),
+        ('{"error": {"message": "the model is busy", "code": 429}}', ": the model is busy"),
+        ("[]", ""),
+        ("", ""),
+        ("<html>Bad gateway</html>", ""),
+        ({"error": "busy"}, ""),
+        (None, ""),
+    ],
+)
+def test_the_words_of_a_provider_behind_the_provider_are_told(raw: object, told: str) -> None:
+    error = {"code": 429, "message": "Provider returned error", "metadata": {"provider_name": "b", "raw": raw}}
+    assert refused(429, {"error": error}).message == f"acme: Provider returned error{told}"
+    assert from_event("acme", {"error": error}).message == f"acme: Provider returned error{told}"
+
+
+@pytest.mark.parametrize("metadata", [None, [], {}, "raw"])
+def test_metadata_without_words_add_none(metadata: object) -> None:
+    assert refused(403, {"error": {"message": "no", "metadata": metadata}}).message == "acme: no"
 
 
 @pytest.mark.parametrize(
