@@ -6,7 +6,18 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from ccr_asgi import __version__, cli_database, cli_demo, cli_server, cli_whatif, statusline
+from ccr_asgi import (
+    __version__,
+    cli_config,
+    cli_database,
+    cli_demo,
+    cli_explain,
+    cli_models,
+    cli_server,
+    cli_usage,
+    cli_whatif,
+    statusline,
+)
 from ccr_asgi.config import load_config
 from ccr_asgi.errors import ConfigError
 from ccr_asgi.running_server import Note, noted
@@ -18,26 +29,29 @@ USAGE_ERROR = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (0 well, 1 failed, 2 not understood)."""
-    parser = argparse.ArgumentParser(
-        prog="ccr-asgi",
-        description="Keeps Claude Code on its subscription while its subagents run on other models.",
-    )
-    parser.add_argument("--version", action="version", version=f"ccr-asgi {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    _add_serve(verbs.add_parser("serve", help="run the proxy in the foreground", description=_SERVE))
-    cli_server.add_verbs(verbs)
-    cli_database.add_verbs(verbs)
-    cli_whatif.add_verbs(verbs)
-    cli_demo.add_verbs(verbs)
-    line = verbs.add_parser("statusline", help="one line for Claude Code", description=statusline.DESCRIPTION)
-    statusline.add_arguments(line)
-    line.set_defaults(run=statusline.run)
-    args = parser.parse_args(_shielded(sys.argv[1:] if argv is None else argv))
+    args = parser().parse_args(_shielded(sys.argv[1:] if argv is None else argv))
     try:
         return int(args.run(args))
     except ConfigError as error:
         print(f"ccr-asgi: {error}", file=sys.stderr)  # noqa: T201 -- a command speaks on its standard streams
         return USAGE_ERROR
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line that is understood."""
+    made = argparse.ArgumentParser(
+        prog="ccr-asgi",
+        description="Keeps Claude Code on its subscription while its subagents run on other models.",
+    )
+    made.add_argument("--version", action="version", version=f"ccr-asgi {__version__}")
+    verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _add_serve(verbs.add_parser("serve", help="run the proxy in the foreground", description=_SERVE))
+    for module in (cli_server, cli_config, cli_explain, cli_models, cli_usage, cli_whatif, cli_database, cli_demo):
+        module.add_verbs(verbs)
+    line = verbs.add_parser("statusline", help="one line for Claude Code", description=statusline.DESCRIPTION)
+    statusline.add_arguments(line)
+    line.set_defaults(run=statusline.run)
+    return made
 
 
 def _shielded(argv: Sequence[str]) -> Sequence[str]:

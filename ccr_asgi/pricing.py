@@ -175,6 +175,13 @@ class PriceBook:
         # Some models are listed without any price.
         return _price(self._source, chosen, entry.id, rates) if rates != Rates() else None
 
+    def context_tokens(
+        self, *, price_list: str | None, provider: str | None, host: str | None, model: str
+    ) -> int | None:
+        """How long a request to `model` may be, in tokens, as its price list tells; None if it does not. As `find`."""
+        _, entry = self._look_up(price_list, provider, host, model)
+        return None if entry is None else entry.context_window
+
     def choose_list(self, *, price_list: str | None, provider: str | None, host: str | None) -> str | None:
         """The list that a provider's models are looked up in; None if there is none.
 

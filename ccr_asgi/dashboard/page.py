@@ -53,6 +53,7 @@ REASONS = {
     "rule": "A rule of the configuration fits the request.",
     "model-name": "This provider is the only one whose configuration lists the model.",
     "fallback": "The providers that were asked before it failed.",
+    "budget": "A budget of another provider is used up.",
 }
 """What each `route_reason` means."""
 

@@ -3,15 +3,16 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from starlette.applications import Starlette
 
 from ccr_asgi.budgets import Standing
 from ccr_asgi.config import BudgetEntry, parse_config
-from ccr_asgi.dashboard.page import TABS
+from ccr_asgi.dashboard.page import REASONS, TABS
 from ccr_asgi.dashboard.routes import routes
+from ccr_asgi.routing import Reason
 from ccr_asgi.usage.quota import QuotaWindow
 from ccr_asgi.usage.record import Attempt, Tokens
 from ccr_asgi.usage.store import UsageStore
@@ -92,6 +93,10 @@ async def test_what_is_not_there_is_said(app: Starlette, broken_app: Starlette, 
 async def test_the_times_of_a_request_are_in_the_zone_that_is_asked_for(app: Starlette, store: UsageStore) -> None:
     await store.insert([recent("a")])
     assert "Asia/Tokyo" in (await page(app, "tz=Asia%2FTokyo", path="/dashboard/requests/a")).words()
+
+
+def test_every_reason_has_its_words() -> None:
+    assert set(REASONS) == set(get_args(Reason))
 
 
 # One session
