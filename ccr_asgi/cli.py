@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 
 from ccr_asgi import (
     __version__,
+    cli_agents,
     cli_config,
     cli_database,
     cli_demo,
+    cli_doctor,
     cli_explain,
     cli_models,
     cli_server,
@@ -25,6 +27,19 @@ from ccr_asgi.serving import serve_granian, serve_uvicorn
 from ccr_asgi.startup import invitation
 
 USAGE_ERROR = 2
+
+_VERBS = (
+    cli_server,
+    cli_config,
+    cli_doctor,
+    cli_agents,
+    cli_explain,
+    cli_models,
+    cli_usage,
+    cli_whatif,
+    cli_database,
+    cli_demo,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"ccr-asgi {__version__}")
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_serve(verbs.add_parser("serve", help="run the proxy in the foreground", description=_SERVE))
-    for module in (cli_server, cli_config, cli_explain, cli_models, cli_usage, cli_whatif, cli_database, cli_demo):
+    for module in _VERBS:
         module.add_verbs(verbs)
     line = verbs.add_parser("statusline", help="one line for Claude Code", description=statusline.DESCRIPTION)
     statusline.add_arguments(line)

@@ -12,10 +12,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 from decimal import Context, Decimal
-from functools import cached_property, lru_cache
-from importlib.metadata import version
+from functools import cache, cached_property, lru_cache
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -275,3 +276,13 @@ def _price(source: str, price_list: str, model: str, rates: Rates) -> Price:
     ratios = [None if rate is None else rate.as_integer_ratio() for rate in astuple(rates)]
     told = json.dumps([source, price_list, model, ratios])
     return Price(hashlib.sha256(told.encode()).hexdigest()[:16], source, price_list, model, rates)
+
+
+@cache
+def installed_on() -> date | None:
+    """Since when the price list is installed: it has no date of its own, and is as new as that at best."""
+    try:
+        installed = Path(str(distribution("genai-prices").locate_file("genai_prices/__init__.py")))
+        return datetime.fromtimestamp(installed.stat().st_mtime, UTC).date()
+    except (PackageNotFoundError, OSError):
+        return None

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import Connection, text
 
 from ccr_asgi.config import Provider
+from ccr_asgi.pricing import installed_on
 from ccr_asgi.usage.tables import iso_utc
 
 State = Literal["answers", "some errors", "failing", "quiet", "no key"]
@@ -92,7 +91,7 @@ def health(connection: Connection, providers: Mapping[str, Provider], path: Path
         requests=int(stored[0]),
         size_bytes=None if path is None else _size_bytes(path),
         price_source=source,
-        prices_installed_on=_installed_on() if source is not None else None,
+        prices_installed_on=installed_on() if source is not None else None,
     )
 
 
@@ -116,13 +115,3 @@ def _unasked(provider: Provider) -> ProviderHealth:
 def _size_bytes(path: Path) -> int:
     files = (path.with_name(path.name + suffix) for suffix in ("", "-wal"))
     return sum(file.stat().st_size for file in files if file.exists())
-
-
-@cache
-def _installed_on() -> date | None:
-    """Since when the price list is installed: it has no date of its own, and is as new as that at best."""
-    try:
-        installed = Path(str(distribution("genai-prices").locate_file("genai_prices/__init__.py")))
-        return datetime.fromtimestamp(installed.stat().st_mtime, UTC).date()
-    except (PackageNotFoundError, OSError):
-        return None
