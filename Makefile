@@ -8,11 +8,12 @@ CLAUDE := .cache/claude-code
 CODEX := .cache/codex
 AXE := .cache/axe
 MUTANTS := .cache/mutants
+BENCH := .cache/bench
 HERE := not e2e and not browser and not faults and not postgresql
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev format lint typecheck test cov cov-converters faults fuzz e2e browser screenshots postgresql mutants bench docs build check clean
+.PHONY: help run install dev format lint typecheck test cov cov-converters faults fuzz e2e browser screenshots postgresql mutants bench bench-quick soak docs build check clean
 
 help: ## what can be done
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,9 +68,16 @@ postgresql: dev ## usage on a real PostgreSQL server (Debian: postgresql)
 mutants: dev $(MUTANTS)/.installed ## which small changes of the converters no test notices; MODULES="…" for some
 	nice -n 15 $(BIN)/python -m tests.mutation.run $(MUTANTS)/bin $(MODULES)
 
-bench: dev ## what the parts cost, as ratios measured in one run
-	$(BIN)/python -m benchmarks.transport
-	$(BIN)/python -m benchmarks.usage_queries
+bench: dev ## what a request costs, beside nginx, bare Python and LiteLLM; how that grows; JSON in .cache/bench (an hour)
+	$(BIN)/python -m benchmarks.proxies --litellm .cache/litellm --json $(BENCH)/proxies.json
+	$(BIN)/python -m benchmarks.growth --json $(BENCH)/growth.json
+	$(BIN)/python -m benchmarks.usage_queries --plans
+
+bench-quick: dev ## the same in two minutes, without LiteLLM
+	$(BIN)/python -m benchmarks.proxies --quick --json $(BENCH)/quick.json
+
+soak: dev ## half an hour of mixed load (MINUTES=30): fails if memory, descriptors or times grow, or a row is missing
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30) --json $(BENCH)/soak.json
 
 docs: dev ## the tests that hold the documentation to the code
 	$(BIN)/pytest -n auto tests/docs

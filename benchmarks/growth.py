@@ -132,6 +132,7 @@ def main() -> None:
     for rows in found.values():
         print(table(rows))
     if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(found, indent=1))
 
 

@@ -68,6 +68,24 @@ def _children(pid: int) -> list[int]:
     return found
 
 
+def environment_with(requirement: str, folder: Path) -> Path | None:
+    """The programs of a virtual environment in `folder` with `requirement` from the registry, made if need be.
+
+    None where it cannot be had, which is said.
+    """
+    if not (folder / "complete").exists():
+        print(f"installing {requirement} in {folder}", file=sys.stderr, flush=True)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", requirement]
+        try:
+            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+            subprocess.run(pip, check=True)
+        except (subprocess.CalledProcessError, OSError) as error:
+            print(f"{requirement} cannot be installed, so it is not measured: {error}", file=sys.stderr, flush=True)
+            return None
+        (folder / "complete").touch()
+    return folder / "bin"
+
+
 def free_port() -> int:
     """A port that nobody listens on at this moment."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -1,11 +1,11 @@
 """What a request costs through us, against the references: the upstream itself, nginx, bare Python, LiteLLM.
 
-    python -m benchmarks.proxies [--rounds 5] [--quick] [--json FILE] [--litellm EXECUTABLE] [--only NAME ...]
+    python -m benchmarks.proxies [--rounds 5] [--quick] [--json FILE] [--litellm FOLDER] [--only NAME ...]
 
 All servers run at once, on this machine and idle but for the one that is asked; they are asked in turn, so that a slow
 moment of the machine meets all. One request is a body of 195 KB and a stream of 300 events: `burst`, all in one write,
 or `paced`, one every 5 ms. The figures are medians of the rounds, with their least and greatest; the ratios are those
-of the medians. nginx is measured where it is installed, LiteLLM where its executable is named.
+of the medians. nginx is measured where it is installed, LiteLLM where a folder is named for an environment of its own.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 import uvloop
 
 from benchmarks.load import Target, request, streams
-from benchmarks.processes import Measured, free_port, module, running
+from benchmarks.processes import Measured, environment_with, free_port, module, running
 
 WORKS = ("passthrough", "chat", "responses")
 EVENTS = 300
@@ -107,7 +107,7 @@ def bare(what: str) -> Callable[[Measured, Path], contextlib.AbstractContextMana
     return start
 
 
-def ours(*options: str, usage: bool = True) -> Callable[[Measured, Path], contextlib.AbstractContextManager[Candidate]]:
+def ours(*options: str) -> Callable[[Measured, Path], contextlib.AbstractContextManager[Candidate]]:
     """The whole app as people start it, everything on."""
 
     @contextlib.contextmanager
@@ -143,7 +143,7 @@ def our_config(port: int, origin: str, database: Path) -> dict[str, Any]:
     }
 
 
-def litellm(executable: str) -> Callable[[Measured, Path], contextlib.AbstractContextManager[Candidate]]:
+def litellm(programs: Path) -> Callable[[Measured, Path], contextlib.AbstractContextManager[Candidate]]:
     """LiteLLM's proxy, on its Messages endpoint."""
 
     @contextlib.contextmanager
@@ -163,7 +163,7 @@ def litellm(executable: str) -> Callable[[Measured, Path], contextlib.AbstractCo
         config.write_text(
             json.dumps({"model_list": models, "litellm_settings": {"num_retries": 0, "telemetry": False}})
         )
-        command = [executable, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+        command = [str(programs / "litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
         environment = {"HOME": str(folder), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         with running(command, port, folder / "litellm.log", environment) as server:
             targets = {"passthrough": Target(port), "chat": Target(port, prefix="chat,")}
@@ -247,18 +247,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="two rounds, without LiteLLM")
+    parser.add_argument("--quick", action="store_true", help="two rounds of the app and the cheap references")
     parser.add_argument("--json", type=Path, help="also write all values there")
-    parser.add_argument("--litellm", help="LiteLLM's executable")
+    parser.add_argument("--litellm", type=Path, help="a folder for LiteLLM, which is installed there if need be")
     parser.add_argument("--only", nargs="+", help="these candidates, and the reference")
     given = parser.parse_args()
-    kinds: dict[str, Any] = {"floor": bare("floor"), "direct": direct}
-    if _nginx():
-        kinds["nginx"] = nginx
-    kinds |= {"prototype": bare("prototype"), "ccr_asgi": ours(), "on h11": ours("--http", "h11")}
-    kinds["on granian"] = ours("--server", "granian")
-    if given.litellm and not given.quick:
-        kinds["LiteLLM"] = litellm(given.litellm)
+    kinds = _kinds(None if given.quick else given.litellm, thorough=not given.quick)
     chosen = {name: start for name, start in kinds.items() if not given.only or name in (*given.only, "floor")}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         upstream = stack.enter_context(module("benchmarks.upstream"))
@@ -267,7 +261,24 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; ratios to the floor\n")
     print(table(candidates, "floor"))
     if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps({name: candidate.figures for name, candidate in candidates.items()}, indent=1))
+
+
+def _kinds(litellm_folder: Path | None, *, thorough: bool) -> dict[str, Any]:
+    """What is measured, by name, as far as it can be had here."""
+    kinds: dict[str, Any] = {"floor": bare("floor"), "direct": direct}
+    if _nginx():
+        kinds["nginx"] = nginx
+    else:
+        print("nginx is not installed (Debian: nginx), so it is not measured", file=sys.stderr)
+    kinds["ccr_asgi"] = ours()
+    if thorough:
+        kinds |= {"prototype": bare("prototype"), "on h11": ours("--http", "h11")}
+        kinds["on granian"] = ours("--server", "granian")
+    if litellm_folder is not None and (programs := environment_with("litellm[proxy]", litellm_folder)) is not None:
+        kinds["LiteLLM"] = litellm(programs)
+    return kinds
 
 
 if __name__ == "__main__":

@@ -156,6 +156,7 @@ def main() -> None:
         told = faults(found, soak.requests, _stored(database) - before)
     print(table(found))
     if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(found, indent=1))
     raise SystemExit("; ".join(told) or 0)
 
