@@ -24,6 +24,7 @@ class Measured:
 
     def __init__(self, process: subprocess.Popen[str], port: int, start_s: float) -> None:
         self.process, self.port, self.start_s = process, port, start_s
+        self._spent_ns: dict[str, int] = {}
 
     def pids(self) -> list[int]:
         """The process and all below it."""
@@ -34,13 +35,15 @@ class Measured:
         return found
 
     def cpu_ms(self) -> float:
-        """CPU time so far, in milliseconds, of all their living threads; the kernel counts it in nanoseconds."""
-        spent_ns = 0
+        """CPU time so far, in milliseconds, which the kernel counts in nanoseconds for each thread.
+
+        Of a thread that has ended, as far as it was seen the last time.
+        """
         for pid in self.pids():
             for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
                 with contextlib.suppress(OSError):
-                    spent_ns += int(task.read_text().split()[0])
-        return spent_ns / 1e6
+                    self._spent_ns[str(task)] = int(task.read_text().split()[0])
+        return sum(self._spent_ns.values()) / 1e6
 
     def rss_mb(self) -> float:
         """Resident memory now, in megabytes (10^6); what processes share is counted once for each."""
