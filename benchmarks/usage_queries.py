@@ -53,7 +53,7 @@ async def measure(path: Path, runs: int, zone: str, plans: bool) -> bool:
     """Print a table; return whether every median is within the target."""
     store = UsageStore(path)
     await store.start()
-    app = Starlette(routes=routes(_opened(store), database=str(path), costs={}))
+    app = Starlette(routes=routes(_opened(store), database=str(path), costs={}, providers={}))
     print(f"{'range':6}{'filter':24}{'queries ms':>12}{'JSON ms':>10}{'page ms':>10}{'first ms':>10}")
     slowest_ms = 0.0
     for name in RANGES:

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         return FAILED
     for name in dict.fromkeys(agent.provider for agent in chosen):
         if name not in config.providers or not config.providers[name].has_credential:
-            say(say(f"\n{name} is not configured yet, so that its agents will be refused: `ccr-asgi config init`."))
+            say(f"\n{name} is not configured yet, so that its agents will be refused: `ccr-asgi config init`.")
     if not args.dry_run:
         say(f"\nThey are in {folder}. `ccr-asgi doctor` says whether their tags lead where they should.")
     return 0

@@ -249,3 +249,32 @@ async def test_the_sign_of_life_changes_with_whatever_is_stored(
     assert sign["data-version"] == await version()
     broken = await get(broken_app, "/dashboard/live")
     assert (broken.status, json.loads(broken.body)) == (503, {"version": None})
+
+
+@pytest.mark.parametrize(
+    ("query", "causes"),
+    [
+        ("", {"429 rate_limit_error": 2, "answer broke off": 1}),
+        ("provider=cerebras", {"429 rate_limit_error": 1, "answer broke off": 1}),
+        ("agent=other", {"429 rate_limit_error": 1}),
+        ("range=1h&model=none", {}),
+    ],
+)
+async def test_errors_are_counted_as_the_filters_say(
+    app: Starlette, store: UsageStore, query: str, causes: dict[str, int]
+) -> None:
+    failed: dict[str, Any] = {"outcome": "error", "status": 429, "error_type": "rate_limit_error"}
+    await store.insert(
+        [
+            recent("a", 1, **failed),
+            recent("b", 2, provider="codex", agent_id="other", **failed),
+            recent("c", 3, outcome="truncated"),
+            recent("d", 4, outcome="cancelled"),
+            recent("e", 5),
+            recent("old", 60 * 30, **failed),
+        ]
+    )
+    shown = await panel(app, "errors", query)
+    for cause, number in causes.items():
+        assert f'<th scope="row">{cause}</th><td>{number}</td>' in shown
+    assert shown.count('<th scope="row">') == len(causes)
