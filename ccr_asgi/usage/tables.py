@@ -30,7 +30,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 """The newest revision in `migrations/versions`: known here so that a start need not import Alembic to compare."""
 
 MAX_TEXT_CHARS = 500
@@ -99,7 +99,12 @@ requests = Table(
     Index(None, "provider", "started_at"),
     Index(None, "agent_id", "started_at"),
     Index(None, "session_id", "started_at"),
-    Index("ix_requests_failed", "started_at", sqlite_where=_failed, postgresql_where=_failed),
+    Index(
+        "ix_requests_failed",
+        *("started_at", "outcome", "status", "error_type", "provider", "model", "agent_id", "session_id", "project"),
+        sqlite_where=_failed,
+        postgresql_where=_failed,
+    ),
 )
 
 quota = Table(
