@@ -6,11 +6,12 @@ from typing import Literal
 
 from sqlalchemy import Connection, text
 
-from ccr_asgi.dashboard.filters import Window
+from ccr_asgi.dashboard.filters import NOT_TOLD, FilterName, Window
 from ccr_asgi.dashboard.sources import Sql, row_conditions
-from ccr_asgi.usage.tables import MAX_COUNT
 
 CAUSES_SHOWN = 8
+ALL = 2**63 - 1
+"""A limit that is none."""
 NO_SUCH_MODEL = (404, "not_found_error")
 """What a provider answers about a model that it does not serve, or no more."""
 
@@ -56,18 +57,7 @@ class Failures:
 
 def failures(connection: Connection, window: Window) -> Failures:
     """Read why requests of `window` failed."""
-    sql = Sql()
-    time, filters = replace(window, filters={}), replace(window, start=None, end=None)
-    # The failures of that time stand in an index of their own, which holds all that is asked. With a limit they are
-    # read first; else SQLite takes the index of a filter's column, and then every row that it leads to.
-    failed = (
-        f"SELECT {_COLUMNS} FROM requests WHERE {row_conditions(sql, time)} "  # noqa: S608 -- words of ours
-        f"AND outcome <> 'ok' AND outcome <> 'cancelled' ORDER BY started_at LIMIT {MAX_COUNT}"
-    )
-    sql.words = (
-        f"SELECT {_GROUPS}, COUNT(*) AS requests FROM ({failed}) AS failed "  # noqa: S608 -- words of ours
-        f"WHERE {row_conditions(sql, filters)} GROUP BY {_GROUPS}"
-    )
+    sql = _grouped(window)
     counts: dict[tuple[Literal["error", "truncated"], int | None, str | None], int] = {}
     unknown: set[tuple[str, str]] = set()
     for outcome, status, error_type, provider, model, requests in connection.execute(text(sql.words), sql.parameters):
@@ -81,5 +71,26 @@ def failures(connection: Connection, window: Window) -> Failures:
     return Failures(causes[:CAUSES_SHOWN], rest, sorted(unknown))
 
 
-_GROUPS = "outcome, status, error_type, provider, model"
-_COLUMNS = f"{_GROUPS}, agent_id, session_id, project"
+def _grouped(window: Window) -> Sql:
+    """The failures by what was said of them: found among all that failed, which are few, and then filtered.
+
+    Told all at once, SQLite would look through the requests of a provider instead, of which most went well. It takes a
+    subquery with a limit as it is. An agent's or a session's requests are fewer than those that failed. The index of
+    these holds all that is asked.
+    """
+    sql = Sql()
+    # The index of failed requests is found by its own words.
+    failed = "outcome <> 'ok' AND outcome <> 'cancelled'"
+    named = "outcome, status, error_type, provider, model"
+    if all(window.filters.get(key, NOT_TOLD) == NOT_TOLD for key in _OF_FEW):
+        in_time = row_conditions(sql, replace(window, filters={}))
+        read = f"{named}, agent_id, session_id, project"
+        source = f"(SELECT {read} FROM requests WHERE {in_time} AND {failed} LIMIT {ALL}) AS failed"  # noqa: S608 -- words of ours
+        where = row_conditions(sql, replace(window, start=None, end=None))
+    else:
+        source, where = "requests", f"{row_conditions(sql, window)} AND {failed}"
+    sql.words = f"SELECT {named}, COUNT(*) AS requests FROM {source} WHERE {where} GROUP BY {named}"  # noqa: S608 -- as above
+    return sql
+
+
+_OF_FEW: tuple[FilterName, ...] = ("agent", "session")
