@@ -109,6 +109,9 @@ class Calls:
 
     def interleave(self, write: Callable[[], None]) -> None:
         """Write something else than a call, now or as soon as the calls before it are complete."""
+        if not self._line:
+            write()
+            return
         self._line.append(write)
         self._advance()
 

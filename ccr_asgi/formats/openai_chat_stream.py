@@ -12,7 +12,6 @@ from ccr_asgi.formats.answer_machine import (
     mapping,
     objects,
     read_json,
-    string,
 )
 from ccr_asgi.formats.message_writer import StopReason
 from ccr_asgi.formats.openai_chat_calls import Calls
@@ -145,10 +144,12 @@ class ChatStream(AnswerMachine):
 
 def _text(value: object) -> str:
     """A text, or the texts of a list of parts."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, list):
         texts = [part.get("text") or part.get("refusal") for part in value if isinstance(part, dict)]
         return "".join(text for text in texts if isinstance(text, str))
-    return string(value)
+    return ""
 
 
 def _cached(usage: dict[str, Any]) -> int | None:
