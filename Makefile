@@ -54,7 +54,7 @@ fuzz: $(VENV)/.fuzz ## parser and converters, guided by coverage, for SECONDS=60
 	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60)
 
 e2e: dev $(CLAUDE)/.installed $(CODEX)/.installed ## the real Claude Code and the real Codex CLI against simulated providers
-	CI_E2E_REQUIRED=1 $(BIN)/pytest tests/e2e -m e2e
+	CI_E2E_REQUIRED=1 $(BIN)/pytest -n 2 tests/e2e -m e2e
 
 browser: dev $(AXE)/.installed ## the dashboard in a real Chromium (Debian: chromium, chromium-driver)
 	CI_BROWSER_REQUIRED=1 $(BIN)/pytest -n 2 tests/browser -m browser

@@ -74,7 +74,7 @@ class ClaudeCode:
         front_matter = f"---\nname: {name}\ndescription: {json.dumps(description)}\nmodel: sonnet\n---\n"
         (folder / f"{name}.md").write_text(front_matter + prompt)
 
-    def run(self, prompt: str, base_url: str, credentials: Mapping[str, str]) -> Run:
+    def run(self, prompt: str, base_url: str, credentials: Mapping[str, str], *, patience_s: float = RUN_S) -> Run:
         """Run one prompt to its end against `base_url`."""
         ended = subprocess.run(
             [self.binary, "-p", prompt, *_FLAGS],
@@ -88,7 +88,7 @@ class ClaudeCode:
             },
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=RUN_S,
+            timeout=patience_s,
             check=False,
         )
         try:
