@@ -16,6 +16,7 @@ from ccr_asgi import (
     cli_explain,
     cli_models,
     cli_server,
+    cli_shell,
     cli_usage,
     cli_whatif,
     statusline,
@@ -39,11 +40,16 @@ _VERBS = (
     cli_whatif,
     cli_database,
     cli_demo,
+    cli_shell,
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (0 well, 1 failed, 2 not understood)."""
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could follow
+        import argcomplete
+
+        argcomplete.autocomplete(parser())
     args = parser().parse_args(_shielded(sys.argv[1:] if argv is None else argv))
     try:
         return int(args.run(args))

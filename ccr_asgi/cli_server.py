@@ -21,6 +21,8 @@ POLL_S = 0.05
 _CODE = """Run Claude Code through the proxy: a server is started in the background if none runs, and `claude` is
 started with ANTHROPIC_BASE_URL set and nothing else changed, so that your Claude login stays in use. All arguments go
 to Claude Code; its exit code is ours."""
+_START = """Start the server in the background, unless one runs at the configured port; it goes on until `ccr-asgi
+stop`. Its log is server-PORT.log in ~/.claude-code-router."""
 _STATUS = """Show whether a server answers at the configured port, and whether its database can be used. The exit code
 is 0 if both are so, else 1."""
 _STOP = """Stop the server that `ccr-asgi serve` or `ccr-asgi code` started at the configured port: running streams get
@@ -31,6 +33,7 @@ def add_verbs(verbs: Verbs) -> None:
     """Add the verbs to the command."""
     parser = add_verb(verbs, "code", "run Claude Code through the proxy", _CODE, run_code)
     parser.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="what Claude Code is given")
+    add_verb(verbs, "start", "start the server in the background", _START, run_start)
     parser = add_verb(verbs, "status", "is a server running, and is it well", _STATUS, run_status)
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     add_verb(verbs, "stop", "stop the server", _STOP, run_stop)
@@ -98,13 +101,27 @@ def run_code(args: argparse.Namespace) -> int:
     if claude is None:
         complain("claude is not on the PATH. Install Claude Code: npm install -g @anthropic-ai/claude-code")
         return FAILED
+    if not _running(config):
+        return FAILED
+    return _become([claude, *args.arguments], {**os.environ, "ANTHROPIC_BASE_URL": url(config)})
+
+
+def run_start(args: argparse.Namespace) -> int:
+    """`ccr-asgi start`."""
+    config = load_config()
+    if not _running(config):
+        return FAILED
+    say(f"A server runs at {url(config)}.")
+    return 0
+
+
+def _running(config: Config) -> bool:
+    """Whether a server of ours runs, after one was started if nothing did; says what is in the way."""
     answer = look(config)
     if answer.state == "foreign":
         complain(_STATES["foreign"].format(url=url(config)))
-        return FAILED
-    if answer.state == "nothing" and not _start(config):
-        return FAILED
-    return _become([claude, *args.arguments], {**os.environ, "ANTHROPIC_BASE_URL": url(config)})
+        return False
+    return answer.state != "nothing" or _start(config)
 
 
 def _become(command: list[str], environment: dict[str, str]) -> int:

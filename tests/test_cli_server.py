@@ -142,3 +142,17 @@ def test_a_database_that_cannot_be_used_is_told(run: Run, tmp_path: Path) -> Non
     assert told.returncode == 1
     assert "cannot be used" in told.stdout
     assert database in told.stdout
+
+
+def test_start_starts_one_and_finds_it_again(run: Run, port: int) -> None:
+    for _ in range(2):
+        told = run("start")
+        assert (told.returncode, told.stdout) == (0, f"A server runs at http://localhost:{port}.\n")
+    assert json.loads(run("status", "--json").stdout)["state"] == "ready"
+
+
+def test_start_does_not_take_a_port_of_somebody_else(run: Run, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        told = run("start")
+    assert told.returncode == 1
+    assert "Something else answers" in told.stderr
