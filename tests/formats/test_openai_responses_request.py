@@ -375,6 +375,18 @@ def test_the_lite_lane_takes_the_tools_as_an_item() -> None:
     assert (lite["tool_choice"], lite["parallel_tool_calls"]) == ("auto", False)
 
 
+@pytest.mark.parametrize(("kind", "tools"), [("auto", True), ("any", True), ("tool", True), ("none", False)])
+def test_the_lite_lane_takes_no_tool_where_none_may_be_called(kind: str, tools: bool) -> None:
+    choice = {"type": kind, **({"name": "Read"} if kind == "tool" else {})}
+    lite = sent(lane="lite", tools=[tool("Read")], tool_choice=choice)
+    assert (lite["input"][0]["type"] == "additional_tools") is tools
+
+
+def test_the_calls_of_the_conversation_are_known() -> None:
+    found = converted(user("q"), assistant(text("a"), use("toolu_1"), use("toolu_2")), user("r"))
+    assert found.call_ids == {"toolu_1", "toolu_2"}
+
+
 def test_reasoning_items_may_be_left_out() -> None:
     mine = {"type": "thinking", "thinking": "t", "signature": "ccr-reasoning:gAAA"}
     found = converted(user("q"), assistant(mine, text("a")), user("r"))
