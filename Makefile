@@ -63,7 +63,7 @@ screenshots: dev $(AXE)/.installed ## the README's pictures, and every state of 
 	$(BIN)/python -m tests.browser.screenshots .cache/screenshots $(if $(ROWS),--rows $(ROWS))
 
 postgresql: dev ## usage on a real PostgreSQL server (Debian: postgresql)
-	CI_POSTGRESQL_REQUIRED=1 $(BIN)/pytest tests/postgresql -m postgresql
+	CI_POSTGRESQL_REQUIRED=1 $(BIN)/pytest -n 2 tests/postgresql -m postgresql
 
 mutants: dev $(MUTANTS)/.installed ## which small changes of the converters no test notices; MODULES="…" for some
 	nice -n 15 $(BIN)/python -m tests.mutation.run $(MUTANTS)/bin $(MODULES)
