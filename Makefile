@@ -62,7 +62,7 @@ browser: dev $(AXE)/.installed ## the dashboard in a real Chromium (Debian: chro
 screenshots: dev $(AXE)/.installed ## the README's pictures, and every state of the dashboard to look at; ROWS=1000000 for a full one
 	$(BIN)/python -m tests.browser.screenshots .cache/screenshots $(if $(ROWS),--rows $(ROWS))
 
-postgresql: dev ## usage on a real PostgreSQL server (Debian: postgresql)
+postgresql: dev ## usage on a real PostgreSQL server, also of two servers behind nginx (Debian: postgresql, nginx)
 	CI_POSTGRESQL_REQUIRED=1 $(BIN)/pytest -n 2 tests/postgresql -m postgresql
 
 mutants: dev $(MUTANTS)/.installed ## which small changes of the converters no test notices; MODULES="…" for some
