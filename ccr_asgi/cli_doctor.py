@@ -4,9 +4,12 @@ import argparse
 import asyncio
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from ccr_asgi.cli_verbs import FAILED, Verbs, add_verb, say
-from ccr_asgi.doctor import Finding, Place, examine
+
+if TYPE_CHECKING:
+    from ccr_asgi.doctor import Finding
 
 MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
 
@@ -33,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if problems else 0
 
 
-async def _examined(*, quiet: bool) -> list[Finding]:
+async def _examined(*, quiet: bool) -> "list[Finding]":
+    from ccr_asgi.doctor import Place, examine
+
     found = []
     async for finding in examine(Place.here()):
         found.append(finding)

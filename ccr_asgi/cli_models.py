@@ -5,10 +5,13 @@ import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from ccr_asgi.cli_verbs import FAILED, Verbs, add_verb, say, table
 from ccr_asgi.config import load_config
-from ccr_asgi.offers import Answer, ask_all
+
+if TYPE_CHECKING:
+    from ccr_asgi.offers import Answer
 
 _MODELS = """Ask each configured provider which models it offers now, and show them with their list prices (US dollars
 per million tokens) and context lengths as far as those are known. Claude's own are asked for with your login by Claude
@@ -24,6 +27,8 @@ def add_verbs(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`ccr-asgi models [PROVIDER]`."""
+    from ccr_asgi.offers import ask_all
+
     config = load_config()
     asked = [provider for provider in config.providers.values() if not provider.passthrough]
     asked = [provider for provider in asked if args.provider in (None, provider.name)]
@@ -36,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if any(answer.problem for answer in answers) or not answers else 0
 
 
-def _lines(answers: Sequence[Answer]) -> Iterator[str]:
+def _lines(answers: "Sequence[Answer]") -> Iterator[str]:
     rows = [
         (
             o.provider,
