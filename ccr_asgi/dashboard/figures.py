@@ -22,6 +22,7 @@ COLOURS: Final = ("#5b6ee1", "#c9741a", "#1f9488", "#c14d8f", "#5a9138", "#8e63c
 BAD: Final = "#d0514a"
 NAME_CHARS = 26
 TICKS = 7
+FEW = 5
 FEWEST_BARS = 4
 """So many have room below each other at the least, that a lone bar is not as thick as a wall."""
 
@@ -43,7 +44,7 @@ def tokens_over_time(series: Series, zone: tzinfo, names: Names) -> go.Figure:
 
 def cost_over_time(series: Series, zone: tzinfo, names: Names) -> go.Figure:
     """What each step was worth at list price, stacked by provider; what has no price has no height."""
-    figure = _over_time(series.steps, zone, tickprefix="$")
+    figure = _over_time(series.steps, zone, tickprefix="$", tickformat=",.2f")
     for colour, (provider, values) in zip(_colours(), series.providers.items(), strict=False):
         listed, billed = values["list_micro_usd"], values["billed_micro_usd"]
         words = (f"{price(one)}, billed {price(other)}" for one, other in zip(listed, billed, strict=True))
@@ -87,7 +88,7 @@ def saved_by_agent(groups: Sequence[Group], names: Names) -> go.Figure:
         [usd(micro_usd) for micro_usd in saved],
         [BAD if micro_usd < 0 else COLOURS[2] for micro_usd in saved],
     )
-    figure.update_xaxes(tickprefix="$")
+    figure.update_xaxes(tickprefix="$", dtick=None, tickformat=",.2f")
     return figure
 
 
@@ -178,7 +179,11 @@ def _ranked(
             "template": {},
             "hovermode": "closest",
             "showlegend": False,
-            "xaxis": {"range": [least - (room if least < 0 else 0), most + room], "nticks": 5},
+            "xaxis": {
+                "range": [least - (room if least < 0 else 0), most + room],
+                "nticks": 5,
+                "dtick": 1 if most <= FEW else None,  # of counts, which have no halves
+            },
             "yaxis": {
                 "tickvals": places,
                 "ticktext": labels,

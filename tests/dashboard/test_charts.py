@@ -133,6 +133,16 @@ def test_errors_are_counted_by_what_the_client_got() -> None:
     assert figure(chart)["data"][0]["x"] == [5, 2, 1]
 
 
+def test_an_axis_of_counts_has_no_halves_and_one_of_money_has_cents() -> None:
+    few = drawn(overview(), Failures([Cause("error", 429, None, 2)], 0, ()))["errors"]
+    many = drawn(overview(), Failures([Cause("error", 429, None, 200)], 0, ()))["errors"]
+    assert figure(few)["layout"]["xaxis"]["dtick"] == 1
+    assert figure(many)["layout"]["xaxis"].get("dtick") is None
+    saved = drawn(overview(agent=[Group("a", Totals(saved_micro_usd=300_000))]))["saved-by-agent"]
+    axis = figure(saved)["layout"]["xaxis"]
+    assert (axis.get("dtick"), axis["tickformat"], axis["tickprefix"]) == (None, ",.2f", "$")
+
+
 def test_names_are_text_for_the_page_and_for_plotly() -> None:
     chart = drawn(overview(model=[Group(HOSTILE, Totals(requests=1))]))["requests-by-model"]
     (label,) = figure(chart)["layout"]["yaxis"]["ticktext"]
