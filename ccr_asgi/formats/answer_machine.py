@@ -223,9 +223,9 @@ class ToldUsage:
 
 
 def read_json(data: bytes) -> Any:
-    """What `data` is as JSON; None if it is not. A spoilt character is no reason to lose the words around it."""
+    """What `data` is as JSON; None if it is not. A spoilt character or number is no reason to lose the words beside."""
     try:
-        return loads(data.decode("utf-8", "replace"))
+        return loads(data.decode("utf-8", "replace"), odd_numbers=True)
     except ValueError:
         return None
 

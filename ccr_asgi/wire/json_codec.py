@@ -14,17 +14,21 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 
 
-def loads(data: bytes | str) -> Any:
+def loads(data: bytes | str, *, odd_numbers: bool = False) -> Any:
     """Parse one JSON document.
 
+    Args:
+        data: The document.
+        odd_numbers: Take `NaN`, `Infinity` and numbers beyond all bounds, for null. Python servers write them (a
+            log probability, say), and beside them stands what must not be lost.
+
     Raises:
-        ValueError: It is not JSON, not UTF-8, nested too deeply, or has a number beyond all bounds; the message says
-            where.
+        ValueError: It is not JSON, not UTF-8, nested too deeply, or has a number of that kind; the message says where.
     """
     try:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return _loads_slowly(data)
+        return _loads_slowly(data, odd_numbers=odd_numbers)
 
 
 def dumps(value: object) -> bytes:
@@ -39,10 +43,11 @@ def dumps(value: object) -> bytes:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
 
-def _loads_slowly(data: bytes | str) -> Any:
+def _loads_slowly(data: bytes | str, *, odd_numbers: bool) -> Any:
+    constant, number = (_null, _finite_or_null) if odd_numbers else (_refuse_constant, _finite)
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(text, parse_constant=constant, parse_float=number)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -56,3 +61,12 @@ def _finite(text: str) -> float:
     if math.isinf(value):  # it could not be written again
         raise ValueError(f"{text[:20]} is beyond all bounds")
     return value
+
+
+def _null(_name: str) -> None:
+    return None
+
+
+def _finite_or_null(text: str) -> float | None:
+    value = float(text)
+    return None if math.isinf(value) else value

@@ -297,6 +297,14 @@ def test_a_spoilt_character_costs_nothing_but_itself() -> None:
     assert result.message["content"] == [{"type": "text", "text": "a\N{REPLACEMENT CHARACTER}b"}]
 
 
+def test_a_number_that_is_none_costs_nothing() -> None:
+    body = sse({**chunk({"content": "ab"}, "stop"), "logprobs": [float("nan"), float("-inf")]})
+    assert b"NaN" in body
+    result = run(machine(), [body], streamed=True)
+    assert result.message is not None
+    assert result.message["content"] == [{"type": "text", "text": "ab"}]
+
+
 def test_the_halves_of_a_character_in_two_chunks_become_one() -> None:
     halves = [sse(chunk({"content": half}), done=False) for half in ("\ud83c", "\udf89")]
     made = machine(streamed=False)

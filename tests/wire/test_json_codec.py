@@ -66,6 +66,13 @@ def test_a_number_that_could_not_be_written_again_is_refused(data: bytes) -> Non
         loads(data)
 
 
+def test_odd_numbers_are_null_where_they_are_taken() -> None:
+    data = b'{"a": NaN, "b": [Infinity, -Infinity, 1e999, -1e999, 1.5], "c": "NaN"}'
+    assert loads(data, odd_numbers=True) == {"a": None, "b": [None, None, None, None, 1.5], "c": "NaN"}
+    with pytest.raises(ValueError, match="Expecting"):
+        loads(b'{"a": nan}', odd_numbers=True)
+
+
 def test_floats_beside_lone_surrogates_are_read() -> None:
     assert loads(rb'["\ud83d", 1.5e3]') == [LONE, 1500.0]
 
