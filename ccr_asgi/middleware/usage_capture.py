@@ -26,14 +26,17 @@ class UsageCaptureMiddleware:
         app: The layers below.
         sink: Takes the record; called once for each POST to /v1/messages, synchronously and without a wait. It must
             not block; whatever it raises is logged and disturbs nothing.
+        provider: Who answers, where no `RoutingMiddleware` stands below to say so: the rows' provider, by whose prices
+            they are valued.
 
     Bytes are forwarded first and looked at afterwards, and never changed; no answer is buffered for this but one JSON
     message (up to 16 MB).
     """
 
-    def __init__(self, app: ASGIApp, *, sink: Sink) -> None:
+    def __init__(self, app: ASGIApp, *, sink: Sink, provider: str | None = None) -> None:
         self.app = app
         self._sink = sink
+        self._provider = provider
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -50,7 +53,7 @@ class UsageCaptureMiddleware:
             await render_errors(self._forward, scope, receive, observer.send, exchange)
         finally:
             try:
-                self._sink(observer.record(scope))
+                self._sink(observer.record(scope, self._provider))
             except Exception:
                 logger.exception("The usage of request %s was lost", exchange.request_id)
             if made:
@@ -91,7 +94,7 @@ class _Observer:
             headers = {name.lower(): str(value, "latin-1") for name, value in message.get("headers", ())}
             self._accumulator = UsageAccumulator(headers.get(b"content-type", ""), headers.get(b"content-encoding"))
 
-    def record(self, scope: Scope) -> UsageRecord:
+    def record(self, scope: Scope, unrouted: str | None) -> UsageRecord:
         exchange, usage = self._exchange, self._accumulator
         if usage is not None:
             usage.close()
@@ -110,7 +113,7 @@ class _Observer:
         return UsageRecord(
             id=exchange.request_id,
             started_at=exchange.started_at,
-            provider=route.provider.name if route else None,
+            provider=route.provider.name if route else unrouted,
             requested_model=exchange.requested_model,
             model=extra.served_model or (usage.model if usage else None) or asked,
             route_reason=route.reason if route else None,

@@ -19,6 +19,8 @@ from ccr_asgi.transport import Http11Transport
 from tests.support import asgi
 from tests.support.fake_upstream import FakeUpstream
 from tests.support.provider_answers import anthropic_message, chat_completion
+from tests.support.raw_http import RawClient
+from tests.support.server import read_rows, serve_app
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "middlewares.md").read_text()
 SECTIONS: dict[str, str] = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
@@ -89,7 +91,7 @@ def test_every_class_has_a_section_with_all_its_options(name: str) -> None:
     assert ("It has no options." in SECTIONS[name]) is (not options)
     assert "- Reads: " in SECTIONS[name]
     assert "- Adds: " in SECTIONS[name]
-    assert len(examples(name)) == 1
+    assert examples(name)
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -111,6 +113,19 @@ async def test_the_captures_example(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert printed.startswith("claude-x Tokens(input=11")
     assert printed.endswith(" ok\n")
+
+
+def test_the_captures_example_with_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = json.loads(anthropic_message("Hello.", model="claude-haiku-4-5").content)
+    with (
+        serve_app(app_of("UsageCaptureMiddleware", Host(message), number=1)) as served,
+        RawClient(served.url) as client,
+    ):
+        client.request("POST", "/v1/messages", [], BODY)
+    (row,) = read_rows(tmp_path / "usage.db")
+    assert (row["model"], row["input_tokens"], row["outcome"]) == ("claude-haiku-4-5", 11, "ok")
+    assert row["list_usd"] is not None
 
 
 async def test_the_errors_example() -> None:

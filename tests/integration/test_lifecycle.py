@@ -43,6 +43,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "serve": {"server": "serve"},
     "serve-granian": {"server": "serve", "arguments": ("--server", "granian")},
 }
+HYPERCORN = {"server": "hypercorn", "target": "ccr_asgi.application:create_app()"}
+"""It serves; of what it does with SIGTERM and odd requests nothing is promised."""
 SERVE = {name: WAYS[name] for name in ("serve", "serve-granian")}
 
 
@@ -55,7 +57,7 @@ def post(url: str, session: str, content: bytes | None = None, prefix: str = "")
         return client.request("POST", prefix + TARGET, headers(session), content or body())
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("way", [*WAYS.values(), HYPERCORN], ids=[*WAYS, "hypercorn"])
 def test_every_way_to_run_it_serves(fake_upstream: FakeUpstream, tmp_path: Path, way: dict[str, Any]) -> None:
     session = new_session()
     with running_server(config_of(fake_upstream), tmp_path=tmp_path, **way) as server:

@@ -177,6 +177,13 @@ async def test_below_another_of_our_layers_a_row_is_left_too() -> None:
     assert [(row.outcome, row.status) for row in rows] == [("error", 400)]
 
 
+async def test_who_answers_is_told_where_nobody_routes() -> None:
+    rows: list[UsageRecord] = []
+    app = alone(UsageCaptureMiddleware, streaming(), sink=rows.append, provider="anthropic")
+    await asgi.request(app, "POST", "/v1/messages", body=b"{}")
+    assert [(row.provider, row.model) for row in rows] == [("anthropic", "claude-x")]
+
+
 async def test_an_unusable_body_leaves_a_row_that_says_what_was_read() -> None:
     rows: list[UsageRecord] = []
     app = Starlette(

@@ -20,10 +20,10 @@ import uvicorn
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-ServerName = Literal["uvicorn", "granian", "serve"]
+ServerName = Literal["uvicorn", "granian", "hypercorn", "serve"]
 HttpName = Literal["httptools", "h11"]
 
-ORDERLY_EXIT: dict[ServerName, int] = {"uvicorn": -signal.SIGTERM, "granian": 0, "serve": 0}
+ORDERLY_EXIT: dict[ServerName, int] = {"uvicorn": -signal.SIGTERM, "granian": 0, "hypercorn": 0, "serve": 0}
 """The exit code after SIGTERM and a clean shutdown: uvicorn raises the signal once more when it is done."""
 
 START_S = 30.0
@@ -153,6 +153,8 @@ def _command(server: ServerName, http: HttpName, port: int, workers: int, target
             return [sys.executable, "-m", "uvicorn", *at, "--http", http, "--no-access-log", target]
         case "granian":
             return [sys.executable, "-m", "granian", *at, "--interface", "asgi", "--no-ws", target]
+        case "hypercorn":
+            return [sys.executable, "-m", "hypercorn", "--bind", f"127.0.0.1:{port}", "--workers", str(workers), target]
         case "serve":
             return [str(Path(sys.executable).with_name("ccr-asgi")), "serve", *at, "--http", http]
 
