@@ -9,4 +9,4 @@ from ccr_asgi.formats.base import Format
 from ccr_asgi.formats.openai_chat import FORMAT as OPENAI_CHAT
 from ccr_asgi.formats.openai_responses import FORMAT as OPENAI_RESPONSES
 
-FORMATS: Mapping[str, Format] = {OPENAI_CHAT.kind: OPENAI_CHAT, OPENAI_RESPONSES.kind: OPENAI_RESPONSES}
+FORMATS: Mapping[str, Format] = {each.kind: each for each in (OPENAI_CHAT, OPENAI_RESPONSES)}
