@@ -158,6 +158,7 @@ class RequestRow:
     original_saved_micro_usd: int | None
     repriced_at: str | None
     proxy_key: str | None
+    upstream_request_id: str | None
 
     @property
     def cache_write_tokens(self) -> int | None:

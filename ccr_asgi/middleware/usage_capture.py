@@ -1,6 +1,7 @@
 """One row for every Messages request, whatever becomes of it."""
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,11 +11,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ccr_asgi.asgi import header, raw_path
 from ccr_asgi.errors import ERROR_TYPES
 from ccr_asgi.exchange import MESSAGES_PATH, Exchange, ensure_exchange, render_errors, with_exchange
+from ccr_asgi.formats.base import secrets_of
 from ccr_asgi.usage.accumulator import UsageAccumulator
 from ccr_asgi.usage.quota import QuotaWindow, parse_quota
 from ccr_asgi.usage.record import Outcome, Tokens, UsageRecord
 
 logger = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,79}")
+"""Longer ones are none: Anthropic's have 28 characters, OpenAI's 36; a login's tokens have hundreds."""
 
 Sink = Callable[[UsageRecord], None]
 
@@ -136,6 +141,7 @@ class _Observer:
             attempt_log=tuple(exchange.attempt_log) if len(exchange.attempt_log) > 1 else (),
             quota=self._quota(),
             proxy_key=exchange.proxy_key,
+            upstream_request_id=_upstream_request_id(exchange, scope),
             routed_model=asked,
         )
 
@@ -166,6 +172,20 @@ class _Observer:
 
     def _ms(self, at_s: float) -> float:
         return (at_s - self._exchange.started_s) * 1000
+
+
+def _upstream_request_id(exchange: Exchange, scope: Scope) -> str | None:
+    """The id that the provider gave the request: Anthropic's `request-id`, others' `x-request-id`.
+
+    None if it is not like one, or holds a credential: some upstreams echo what they are sent.
+    """
+    found = {name.lower(): value for name, value in exchange.upstream_headers}
+    told = str(found.get(b"request-id") or found.get(b"x-request-id") or b"", "latin-1")
+    credentials = [header(scope, name) or "" for name in (b"authorization", b"x-api-key", b"x-ccr-key")]
+    secrets = [credential.removeprefix("Bearer ") for credential in credentials]
+    if exchange.route is not None:
+        secrets += secrets_of(exchange.route.provider)
+    return told if _REQUEST_ID.fullmatch(told) and not any(secret in told for secret in secrets if secret) else None
 
 
 def _by_subscription(scope: Scope, exchange: Exchange) -> bool:

@@ -72,6 +72,7 @@ class UsageRecord:
         attempt_log: The links that were tried, in their order; empty where one answered at once.
         quota: The limits that the provider's answer told; no part of the row.
         proxy_key: The name of the proxy key that the client gave.
+        upstream_request_id: The provider's own id of the request, as its answer's header tells it.
         routed_model: The model that was asked for upstream; tells the price where the one that answered has none. No
             part of the row.
     """
@@ -101,4 +102,5 @@ class UsageRecord:
     attempt_log: tuple[Attempt, ...] = ()
     quota: tuple[QuotaWindow, ...] = ()
     proxy_key: str | None = None
+    upstream_request_id: str | None = None
     routed_model: str | None = None

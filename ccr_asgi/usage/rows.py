@@ -49,6 +49,7 @@ def request_row(record: UsageRecord, valuation: "Valuation | None" = None) -> Ro
         "subscription": record.subscription,
         **(amounts(valuation) if valuation is not None else _unvalued(record)),
         "proxy_key": storable(record.proxy_key),
+        "upstream_request_id": storable(record.upstream_request_id),
     }
 
 

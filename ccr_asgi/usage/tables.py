@@ -30,7 +30,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 """The newest revision in `migrations/versions`: known here so that a start need not import Alembic to compare."""
 
 MAX_TEXT_CHARS = 500
@@ -92,6 +92,7 @@ requests = Table(
     Column("price_id", Text, doc="The price in force, in `prices`; NULL = no price"),
     Column("baseline_price_id", Text, doc="The price of the Claude model asked for, in `prices`; NULL = no price"),
     Column("proxy_key", Text, doc="The name of the proxy key that the client gave; NULL if none"),
+    Column("upstream_request_id", Text, doc="The provider's own id of the request; NULL if it told none"),
     CheckConstraint("length(started_at) = 24", name="started_at"),
     CheckConstraint("outcome IN ('ok', 'error', 'cancelled', 'truncated')", name="outcome"),
     Index(None, "started_at"),

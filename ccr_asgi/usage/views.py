@@ -79,7 +79,7 @@ SELECT requests.id, requests.started_at, requests.provider, requests.requested_m
        requests.billed_micro_usd AS original_billed_micro_usd,
        requests.list_micro_usd AS original_list_micro_usd,
        requests.saved_micro_usd AS original_saved_micro_usd,
-       repricings.repriced_at, requests.proxy_key
+       repricings.repriced_at, requests.proxy_key, requests.upstream_request_id
 FROM requests LEFT JOIN repricings ON repricings.request_id = requests.id
 """,
     "v_requests": """
@@ -95,7 +95,7 @@ SELECT id, started_at, provider, requested_model, model, agent_id, parent_agent_
        original_billed_micro_usd / 1000000.0 AS original_billed_usd,
        original_list_micro_usd / 1000000.0 AS original_list_usd,
        original_saved_micro_usd / 1000000.0 AS original_saved_usd,
-       repriced_at, proxy_key
+       repriced_at, proxy_key, upstream_request_id
 FROM requests_priced
 """,
     "v_daily": f"""

@@ -32,7 +32,7 @@ async def panel(app: Any, name: str, query: str = "") -> str:
 
 
 async def test_a_request_tells_its_route_times_tokens_and_prices(app: Starlette, store: UsageStore) -> None:
-    await store.insert([recent("a", route_reason="rule", proxy_key="alice", resends=2)])
+    await store.insert([recent("a", route_reason="rule", proxy_key="alice", resends=2, upstream_request_id="req_9")])
     await store.reprice({"a": valuation(1_234_567, 2_000_000, 3, price("p2", input="5"))}, datetime.now(UTC))
     shown = await page(app, path="/dashboard/requests/a")
     words = shown.words()

@@ -184,6 +184,30 @@ async def test_who_answers_is_told_where_nobody_routes() -> None:
     assert [(row.provider, row.model) for row in rows] == [("anthropic", "claude-x")]
 
 
+@pytest.mark.parametrize(
+    ("headers", "noted"),
+    [
+        ([(b"Request-Id", b"req_011C")], "req_011C"),
+        ([(b"x-request-id", b"9f2b-4")], "9f2b-4"),
+        ([(b"x-request-id", b"b"), (b"request-id", b"a")], "a"),
+        ([(b"request-id", b"planted secret")], None),
+        ([(b"request-id", b"x" * 81)], None),
+        ([(b"request-id", b"of-client-credential-5")], None),
+        ([(b"request-id", b"of-provider-key-7")], None),
+        ([], None),
+    ],
+)
+async def test_the_providers_own_id_of_a_request(headers: list[tuple[bytes, bytes]], noted: str | None) -> None:
+    async def below(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = get_exchange(scope)
+        provider = Provider("p", "openai-chat", "https://p.example", api_key="provider-key")
+        exchange.route, exchange.upstream_headers = Route(provider, "m", "tag"), headers
+        await answering(MESSAGE)(scope, receive, send)
+
+    row, _ = await captured(below, ("Authorization", "Bearer client-credential"))
+    assert row.upstream_request_id == noted
+
+
 async def test_an_unusable_body_leaves_a_row_that_says_what_was_read() -> None:
     rows: list[UsageRecord] = []
     app = Starlette(

@@ -20,7 +20,7 @@ ATTEMPTS = (
 
 
 def test_a_record_becomes_a_row() -> None:
-    assert request_row(record(proxy_key="alice")) == {
+    assert request_row(record(proxy_key="alice", upstream_request_id="req_9")) == {
         "id": "req_1",
         "started_at": "2026-01-31T09:30:00.123Z",
         "provider": "cerebras",
@@ -54,6 +54,7 @@ def test_a_record_becomes_a_row() -> None:
         "price_id": None,
         "baseline_price_id": None,
         "proxy_key": "alice",
+        "upstream_request_id": "req_9",
     }
 
 

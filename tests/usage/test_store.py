@@ -33,7 +33,7 @@ V_REQUESTS_COLUMNS = (
     "cache_write_1h_tokens, output_tokens, reasoning_tokens, ttft_ms, duration_ms, attempts, resends, estimated, "
     "billed_usd, list_usd, saved_usd, "
     "route_reason, subscription, price_id, baseline_price_id, original_billed_usd, original_list_usd, "
-    "original_saved_usd, repriced_at, proxy_key"
+    "original_saved_usd, repriced_at, proxy_key, upstream_request_id"
 )
 """The first 28 are promised in this order; others may come after them."""
 
