@@ -92,6 +92,9 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--http", choices=["httptools", "h11"], help="uvicorn's parser; default: httptools")
     parser.add_argument("--host", help="address to listen on; default: the configuration's, else 127.0.0.1")
     parser.add_argument("--port", type=int, help="default: the configuration's, else 3456")
+    parser.add_argument(
+        "--log-format", choices=["line", "json"], default="line", help="json has a line for each request; default: line"
+    )
     parser.add_argument("--workers", type=_count, default=1, help="processes, all on one usage.db; default: 1")
 
 
@@ -108,14 +111,15 @@ def serve(args: argparse.Namespace) -> int:
     if args.port is not None:
         os.environ["CCR_ASGI_PORT"] = str(args.port)
     config = load_config()
-    print(f"ccr-asgi: {invitation(config)}", file=sys.stderr)  # noqa: T201 -- a command speaks on its standard streams
+    if args.log_format == "line":
+        print(f"ccr-asgi: {invitation(config)}", file=sys.stderr)  # noqa: T201 -- a command speaks on its standard streams
     note = Note(os.getpid(), __version__, datetime.now(UTC).isoformat(timespec="seconds"))
     try:
         with noted(config, note):
             if args.server == "granian":
-                serve_granian(config, args.workers)
+                serve_granian(config, args.workers, args.log_format)
             else:
-                serve_uvicorn(config, args.workers, args.http or "httptools")
+                serve_uvicorn(config, args.workers, args.http or "httptools", args.log_format)
     except ImportError as error:
         print(f"ccr-asgi: {error}: pip install 'ccr-asgi[{args.server}]'", file=sys.stderr)  # noqa: T201 -- as above
         return 1

@@ -19,6 +19,7 @@ from ccr_asgi.credentials.static import StaticKey
 from ccr_asgi.credentials.token_endpoint import TOKEN_URL
 from ccr_asgi.credentials.with_headers import WithHeaders
 from ccr_asgi.middleware.routing import Cooldowns
+from ccr_asgi.request_log import log_request
 from ccr_asgi.transport import Http11Transport
 from ccr_asgi.usage.errors import StoreError, StoreUnavailable
 from ccr_asgi.usage.record import UsageRecord
@@ -188,6 +189,7 @@ class Runtime:
 
     def record(self, row: UsageRecord) -> None:
         """Queue one row; returns at once."""
+        log_request(row)
         self.usage().record(row)
 
     async def standings(self) -> "list[Standing]":

@@ -4,6 +4,7 @@ import math
 import signal
 
 from ccr_asgi.config import Config
+from ccr_asgi.logs import LogFormat, log_config
 
 TARGET = "ccr_asgi:app"
 STOP_S = 9
@@ -11,21 +12,8 @@ STOP_S = 9
 H11_HEAD_BYTES = 2 * 1024 * 1024
 """How long a head may be before h11 refuses it in words of its own; the limit that counts is the guard's."""
 
-LOG_CONFIG = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {"()": "ccr_asgi.startup.OneLineFormatter", "fmt": "%(asctime)s %(levelname)-8s %(message)s"}
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {
-        name: {"handlers": ["stderr"], "level": "INFO", "propagate": False}
-        for name in ("ccr_asgi", "uvicorn", "uvicorn.error", "_granian")
-    },
-}
 
-
-def serve_uvicorn(config: Config, workers: int, http: str) -> None:
+def serve_uvicorn(config: Config, workers: int, http: str, log_format: LogFormat) -> None:
     """Serve with uvicorn until it is told to stop; `http` is its parser, "httptools" or "h11"."""
     import uvicorn
 
@@ -40,7 +28,7 @@ def serve_uvicorn(config: Config, workers: int, http: str) -> None:
         ws="none",
         lifespan="on",
         access_log=False,
-        log_config=LOG_CONFIG,
+        log_config=log_config(log_format),
         server_header=False,
         date_header=False,
         proxy_headers=False,
@@ -50,7 +38,7 @@ def serve_uvicorn(config: Config, workers: int, http: str) -> None:
     )
 
 
-def serve_granian(config: Config, workers: int) -> None:
+def serve_granian(config: Config, workers: int, log_format: LogFormat) -> None:
     """Serve with granian until it is told to stop.
 
     Raises:
@@ -66,6 +54,6 @@ def serve_granian(config: Config, workers: int) -> None:
         interface=Interfaces.ASGI,
         workers=workers,
         websockets=False,
-        log_dictconfig=LOG_CONFIG,
+        log_dictconfig=log_config(log_format),
         workers_kill_timeout=math.ceil(config.timeouts.drain_s) + STOP_S,
     ).serve()

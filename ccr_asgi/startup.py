@@ -7,6 +7,7 @@ from pathlib import Path
 from ccr_asgi import __version__
 from ccr_asgi.config import Config, Provider
 from ccr_asgi.config_file import without_password
+from ccr_asgi.logs import OneLineFormatter
 
 
 def describe(config: Config, file: Path | None) -> Iterator[str]:
@@ -44,17 +45,6 @@ def log_to_stderr_if_nobody_listens() -> None:
         handler.setFormatter(OneLineFormatter("%(levelname)-8s %(message)s"))
         ours.addHandler(handler)
         ours.setLevel(logging.INFO)
-
-
-class OneLineFormatter(logging.Formatter):
-    """Escapes control characters, so that no logged value can forge a line of its own; tracebacks stay readable."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """The record's line, in one line."""
-        return "".join(
-            char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-            for char in super().formatMessage(record)
-        )
 
 
 def _state(provider: Provider) -> str:

@@ -1,6 +1,5 @@
 """What the log says at the start: what is on, what is missing, no secret, one line for one record."""
 
-import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from ccr_asgi.config import config_path, load_config, parse_config
-from ccr_asgi.startup import OneLineFormatter, describe, invitation, log_to_stderr_if_nobody_listens
+from ccr_asgi.startup import describe, invitation, log_to_stderr_if_nobody_listens
 
 SECRET = "invented-secret"
 
@@ -106,29 +105,3 @@ def test_a_hosts_own_logging_is_left_alone() -> None:
     with quiet_logger(theirs) as ours:
         log_to_stderr_if_nobody_listens()
         assert ours.handlers == [theirs]
-
-
-def test_no_value_can_forge_a_line() -> None:
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(OneLineFormatter("%(levelname)s %(message)s"))
-    logger = logging.Logger("test")
-    logger.addHandler(handler)
-    logger.warning("model %s", "x\r\nERROR forged \x1b[2J \u2028 é")
-    assert stream.getvalue() == "WARNING model x\\r\\nERROR forged \\x1b[2J \\u2028 é\n"
-
-
-def test_a_traceback_stays_readable() -> None:
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(OneLineFormatter("%(message)s"))
-    logger = logging.Logger("test")
-    logger.addHandler(handler)
-    try:
-        raise LookupError("why")
-    except LookupError:
-        logger.exception("failed")
-    lines = stream.getvalue().splitlines()
-    assert lines[0] == "failed"
-    assert lines[-1] == "LookupError: why"
-    assert len(lines) > 3

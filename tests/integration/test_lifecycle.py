@@ -18,6 +18,7 @@ from starlette.routing import Mount
 
 import ccr_asgi
 from tests.integration.claude import (
+    BEARER,
     CHAT_KEY,
     TARGET,
     body,
@@ -247,6 +248,25 @@ def test_serve_says_that_its_port_is_taken(tmp_path: Path) -> None:
     assert ended.returncode != 0
     assert str(port) in ended.stderr
     assert "address already in use" in ended.stderr.lower()
+
+
+# The log
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "granian"])
+def test_a_log_for_programs(fake_upstream: FakeUpstream, tmp_path: Path, server: str) -> None:
+    session = new_session()
+    arguments = ("--server", server, "--log-format", "json")
+    with running_server(config_of(fake_upstream), tmp_path=tmp_path, server="serve", arguments=arguments) as running:
+        answer = post(running.url, session, body("planted words"))
+        (row,) = running.usage_rows(1)
+        running.terminate()
+        entries = [json.loads(line) for line in running.log().splitlines()]
+    assert {"time", "level", "logger", "message"} <= set.intersection(*map(set, entries))
+    (told,) = (entry for entry in entries if entry["logger"] == "ccr_asgi.requests")
+    assert (told["request_id"], told["session_id"], told["outcome"]) == (row["id"], session, "ok")
+    assert told["upstream_request_id"] == (answer.header("request-id") or b"").decode() == row["upstream_request_id"]
+    assert not any(secret in running.log() for secret in ("planted", BEARER))
 
 
 # A host application
