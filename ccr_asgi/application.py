@@ -37,6 +37,7 @@ NEED_A_RESTART: Mapping[str, Callable[[Config], object]] = {
     "port": lambda config: config.port,
     "usage.database": lambda config: config.usage.database,
     "usage.logFile": lambda config: config.usage.log_file,
+    "metrics": lambda config: config.metrics,
     "usage.retentionDays": lambda config: config.usage.retention_days,
 }
 """What a changed configuration file cannot change in a running process."""
@@ -54,7 +55,7 @@ def build_stack(config: Config, runtime: Runtime) -> ASGIApp:
     app = ErrorMiddleware(app)
     app = UsageCaptureMiddleware(app, sink=runtime.record)
     app = ModelList(app, providers=config.providers.values())
-    app = Pages(app, store=runtime.store, config=config, standings=standings)
+    app = Pages(app, store=runtime.store, config=config, standings=standings, metrics=runtime.metrics)
     return GuardMiddleware(
         app,
         allowed_hosts=(*config.allowed_hosts, f"[{config.host}]" if ":" in config.host else config.host),

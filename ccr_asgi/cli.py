@@ -23,6 +23,7 @@ from ccr_asgi import (
 )
 from ccr_asgi.config import load_config
 from ccr_asgi.errors import ConfigError
+from ccr_asgi.metrics import counted_together
 from ccr_asgi.running_server import Note, noted
 from ccr_asgi.serving import serve_granian, serve_uvicorn
 from ccr_asgi.startup import invitation
@@ -115,7 +116,7 @@ def serve(args: argparse.Namespace) -> int:
         print(f"ccr-asgi: {invitation(config)}", file=sys.stderr)  # noqa: T201 -- a command speaks on its standard streams
     note = Note(os.getpid(), __version__, datetime.now(UTC).isoformat(timespec="seconds"))
     try:
-        with noted(config, note):
+        with noted(config, note), counted_together(args.workers if config.metrics else 1):
             if args.server == "granian":
                 serve_granian(config, args.workers, args.log_format)
             else:

@@ -118,6 +118,7 @@ class Config:
         rules: Where requests go that say nothing themselves; the first that fits counts.
         budgets: How much may be spent, and what is done beyond.
         usage: As configured, with `database` and `log_file` expanded.
+        metrics: Requests are counted for Prometheus, at `/metrics`.
         warnings: What is odd but usable, for the start-up lines.
         simulated: Everything is made up, by `ccr-asgi demo`; no file can say so.
     """
@@ -135,6 +136,7 @@ class Config:
     rules: tuple[RuleEntry, ...]
     budgets: tuple[BudgetEntry, ...]
     network: Network
+    metrics: bool = False
     warnings: tuple[str, ...] = ()
     simulated: bool = False
 
@@ -213,6 +215,7 @@ def parse_config(data: object, *, source: Path | None = None, environ: Mapping[s
         rules=file.rules,
         budgets=file.budgets,
         network=_network(file.network, f"{where}: network"),
+        metrics=file.metrics,
         warnings=tuple(warnings),
     )
 

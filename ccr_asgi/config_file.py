@@ -139,6 +139,7 @@ class ConfigFile(Entry, frozen=True):
     rules: tuple[RuleEntry, ...] = ()
     budgets: tuple[BudgetEntry, ...] = ()
     network: Network = Network()
+    metrics: bool = False
 
 
 def convert(data: object, where: str, *, strict: bool) -> ConfigFile:

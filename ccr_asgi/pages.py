@@ -1,4 +1,4 @@
-"""Our own pages beside the stack: health, dashboard, usage as JSON; everything else of ours is a 404."""
+"""Our own pages beside the stack: health, dashboard, usage as JSON, metrics; everything else of ours is a 404."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from ccr_asgi.budgets import Standing
 from ccr_asgi.config import Config
 from ccr_asgi.errors import CcrError, MethodNotAllowed, NotFound, to_anthropic
 from ccr_asgi.exchange import new_request_id
+from ccr_asgi.metrics import Metrics
 from ccr_asgi.running_server import VERSION_HEADER
 from ccr_asgi.usage.errors import StoreError, StoreUnavailable
 
@@ -36,6 +37,7 @@ class Pages:
         store: The usage store, open; awaited by the pages that read it.
         config: For what the pages tell of it.
         standings: How the budgets stand; None if there are none.
+        metrics: What Prometheus reads at /metrics; None if there is no such page.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Pages:
         store: "Callable[[], Awaitable[UsageStore]]",
         config: Config,
         standings: Callable[[], Awaitable[Sequence[Standing]]] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.app = app
         self._store = store
         self._config = config
         self._standings = standings
+        self._metrics = metrics
         self._pages: Starlette | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,6 +89,7 @@ class Pages:
                     standings=self._standings,
                 ),
                 *quota_routes(self._store, self._standings),
+                *_metrics_routes(self._metrics),
             ],
             exception_handlers={
                 404: _not_found,
@@ -109,6 +114,14 @@ async def home(request: Request) -> Response:
     if request.method == "HEAD":
         return Response()
     return RedirectResponse(f"{request.scope.get('root_path', '')}/dashboard")
+
+
+def _metrics_routes(metrics: Metrics | None) -> list[Route]:
+    def read(request: Request) -> Response:  # not async: it reads files, of which there are some for each worker
+        assert metrics is not None
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8", headers=_HEADERS)
+
+    return [] if metrics is None else [Route("/metrics", read)]
 
 
 async def health(request: Request) -> Response:

@@ -18,6 +18,7 @@ from ccr_asgi.credentials.codex import CodexLogin
 from ccr_asgi.credentials.static import StaticKey
 from ccr_asgi.credentials.token_endpoint import TOKEN_URL
 from ccr_asgi.credentials.with_headers import WithHeaders
+from ccr_asgi.metrics import Metrics
 from ccr_asgi.middleware.routing import Cooldowns
 from ccr_asgi.request_log import log_request
 from ccr_asgi.transport import Http11Transport
@@ -133,11 +134,13 @@ class Runtime:
     Attributes:
         config: The configuration in force; a reload puts another in its place.
         cooldowns: The links of fallback chains that have failed lately.
+        metrics: Counts requests for Prometheus; None where nobody asked for that.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.cooldowns = Cooldowns()
+        self.metrics = Metrics(lambda name: name in self.config.providers) if config.metrics else None
         self._usage: WeakKeyDictionary[asyncio.AbstractEventLoop, UsageServices] = WeakKeyDictionary()
         self._logins: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_LoginKey, CodexLogin]] = WeakKeyDictionary()
         self._transports: dict[_TransportKey, httpx.AsyncBaseTransport] = {}
@@ -188,9 +191,12 @@ class Runtime:
         return await self.usage().opened()
 
     def record(self, row: UsageRecord) -> None:
-        """Queue one row; returns at once."""
+        """Queue one row, and tell of it in log and metrics where they are on; returns at once."""
         log_request(row)
-        self.usage().record(row)
+        usage = self.usage()
+        usage.record(row)
+        if self.metrics is not None:
+            self.metrics.count(row, usage.writer.dropped + usage.writer.failed)
 
     async def standings(self) -> "list[Standing]":
         """How the configuration's budgets stand now."""

@@ -57,7 +57,7 @@ class GuardMiddleware:
         proxy_keys: Mapping[str, str] | None = None,
         max_body_bytes: int = 32 * 1024 * 1024,
         max_header_bytes: int = 64 * 1024,
-        pages: tuple[str, ...] = ("/dashboard", "/api/usage", "/api/quota"),
+        pages: tuple[str, ...] = ("/dashboard", "/api/usage", "/api/quota", "/metrics"),
     ) -> None:
         self.app = app
         self._hosts = LOCAL_HOSTS | {host.lower() for host in allowed_hosts}
