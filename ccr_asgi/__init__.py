@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ccr_asgi.middleware.guard import GuardMiddleware
     from ccr_asgi.middleware.routing import RoutingMiddleware
     from ccr_asgi.middleware.tag_extraction import TagExtractionMiddleware
+    from ccr_asgi.middleware.tracing import TracingMiddleware
     from ccr_asgi.middleware.usage_capture import UsageCaptureMiddleware
     from ccr_asgi.upstream import UpstreamApp
 
@@ -27,6 +28,7 @@ __all__ = [
     "GuardMiddleware",
     "RoutingMiddleware",
     "TagExtractionMiddleware",
+    "TracingMiddleware",
     "UpstreamApp",
     "UsageCaptureMiddleware",
     "build_stack",
@@ -41,6 +43,7 @@ _HOMES = {
     "GuardMiddleware": "middleware.guard",
     "RoutingMiddleware": "middleware.routing",
     "TagExtractionMiddleware": "middleware.tag_extraction",
+    "TracingMiddleware": "middleware.tracing",
     "UpstreamApp": "upstream",
     "UsageCaptureMiddleware": "middleware.usage_capture",
     "build_stack": "application",

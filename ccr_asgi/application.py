@@ -38,6 +38,7 @@ NEED_A_RESTART: Mapping[str, Callable[[Config], object]] = {
     "usage.database": lambda config: config.usage.database,
     "usage.logFile": lambda config: config.usage.log_file,
     "metrics": lambda config: config.metrics,
+    "tracing": lambda config: config.tracing,
     "usage.retentionDays": lambda config: config.usage.retention_days,
 }
 """What a changed configuration file cannot change in a running process."""
@@ -54,6 +55,7 @@ def build_stack(config: Config, runtime: Runtime) -> ASGIApp:
     app = TagExtractionMiddleware(app, project=config.usage.projects)
     app = ErrorMiddleware(app)
     app = UsageCaptureMiddleware(app, sink=runtime.record)
+    app = traced(app) if config.tracing else app
     app = ModelList(app, providers=config.providers.values())
     app = Pages(app, store=runtime.store, config=config, standings=standings, metrics=runtime.metrics)
     return GuardMiddleware(
@@ -62,6 +64,19 @@ def build_stack(config: Config, runtime: Runtime) -> ASGIApp:
         proxy_keys=config.proxy_keys,
         max_body_bytes=round(config.limits.body_mb * 1024 * 1024),
     )
+
+
+def traced(app: ASGIApp) -> ASGIApp:
+    """`app` below a TracingMiddleware, whose package is an extra.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        from ccr_asgi.middleware.tracing import TracingMiddleware
+    except ImportError:
+        raise ConfigError("tracing: needs OpenTelemetry: pip install 'ccr-asgi[tracing]'.") from None
+    return TracingMiddleware(app)
 
 
 def create_app(config: Config | Mapping[str, object] | str | Path | None = None) -> "Application":

@@ -96,6 +96,11 @@ class Provider:
     key_hint: str | None = None
 
     @property
+    def host(self) -> str:
+        """The host name of its URL."""
+        return urlsplit(self.base_url).hostname or ""
+
+    @property
     def chatgpt_login(self) -> bool:
         """Whether requests go out under the Codex CLI's login, to the backend of a ChatGPT subscription."""
         return self.auth_file is not None and self.api_key is None
@@ -119,6 +124,7 @@ class Config:
         budgets: How much may be spent, and what is done beyond.
         usage: As configured, with `database` and `log_file` expanded.
         metrics: Requests are counted for Prometheus, at `/metrics`.
+        tracing: Requests make OpenTelemetry spans.
         warnings: What is odd but usable, for the start-up lines.
         simulated: Everything is made up, by `ccr-asgi demo`; no file can say so.
     """
@@ -137,6 +143,7 @@ class Config:
     budgets: tuple[BudgetEntry, ...]
     network: Network
     metrics: bool = False
+    tracing: bool = False
     warnings: tuple[str, ...] = ()
     simulated: bool = False
 
@@ -216,6 +223,7 @@ def parse_config(data: object, *, source: Path | None = None, environ: Mapping[s
         budgets=file.budgets,
         network=_network(file.network, f"{where}: network"),
         metrics=file.metrics,
+        tracing=file.tracing,
         warnings=tuple(warnings),
     )
 

@@ -140,6 +140,7 @@ class ConfigFile(Entry, frozen=True):
     budgets: tuple[BudgetEntry, ...] = ()
     network: Network = Network()
     metrics: bool = False
+    tracing: bool = False
 
 
 def convert(data: object, where: str, *, strict: bool) -> ConfigFile:

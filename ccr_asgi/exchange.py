@@ -17,12 +17,12 @@ from urllib.parse import quote
 
 from starlette.types import Receive, Scope, Send
 
-from ccr_asgi.asgi import ClientDisconnected, ErrorResponder, raw_path, read_body, replay
+from ccr_asgi.asgi import ClientDisconnected, ErrorResponder, Headers, raw_path, read_body, replay
 from ccr_asgi.errors import CcrError, RawHeaders, RequestError
 from ccr_asgi.formats.base import Conversion, UsageExtra
 from ccr_asgi.formats.fields import describe
 from ccr_asgi.routing import Route, Tag
-from ccr_asgi.usage.record import Attempt
+from ccr_asgi.usage.record import Attempt, UsageRecord
 from ccr_asgi.wire.json_codec import loads
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,9 @@ class Exchange:
         upstream_headers_at: When they came; UTC.
         former_headers: The same of the links before this one, with the provider's name first. Written by Routing; read
             by UsageCapture.
+        trace_headers: The context of this request's span, for whom it is sent to. Written by Tracing; sent on by
+            FormatConversion and AuthInjection, which let nothing of the client's own through.
+        usage: The row of this request, once it is over. Written by UsageCapture; read by Tracing.
         usage_extra: What the Anthropic wire cannot carry. Written by FormatConversion; read by UsageCapture.
         error: The error that the client was shown. Written by ErrorMiddleware; read by UsageCapture.
         answered: The last byte of the answer has been handed to the server, though the upstream may still be open.
@@ -95,6 +98,8 @@ class Exchange:
     upstream_headers: RawHeaders = ()
     upstream_headers_at: datetime | None = None
     former_headers: list[tuple[str, RawHeaders, datetime]] = field(default_factory=list)
+    trace_headers: Headers = field(default_factory=list)
+    usage: UsageRecord | None = None
     usage_extra: UsageExtra = field(default_factory=UsageExtra)
     error: CcrError | None = None
     answered: bool = False

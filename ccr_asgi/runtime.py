@@ -27,6 +27,8 @@ from ccr_asgi.usage.record import UsageRecord
 from ccr_asgi.usage.writer import UsageWriter
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
     from ccr_asgi.budgets import Standing
     from ccr_asgi.pricing import Valuation
     from ccr_asgi.usage.store import UsageStore
@@ -144,6 +146,7 @@ class Runtime:
         self._usage: WeakKeyDictionary[asyncio.AbstractEventLoop, UsageServices] = WeakKeyDictionary()
         self._logins: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_LoginKey, CodexLogin]] = WeakKeyDictionary()
         self._transports: dict[_TransportKey, httpx.AsyncBaseTransport] = {}
+        self._spans: TracerProvider | None = None
 
     def transport(self, config: Config) -> httpx.AsyncBaseTransport:
         """The transport for these time limits and this way out."""
@@ -207,6 +210,10 @@ class Runtime:
 
         A database that somebody else has locked is waited for no longer than `START_S`: traffic comes first.
         """
+        if self.config.tracing:
+            from ccr_asgi.span_export import export_spans
+
+            self._spans = export_spans()
         _, waiting = await asyncio.wait({self.usage().starting}, timeout=START_S)
         if waiting:
             logger.warning(
@@ -222,3 +229,5 @@ class Runtime:
             await services.stop()
         for transport in self._transports.values():
             await transport.aclose()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.shutdown)  # it sends the last ones

@@ -50,7 +50,8 @@ def test_the_names_are_sorted_and_all_there() -> None:
     assert ccr_asgi.__all__ == sorted(ccr_asgi.__all__)
     assert set(ccr_asgi.__all__) == {
         *("AuthInjectionMiddleware", "ErrorMiddleware", "FormatConversionMiddleware", "GuardMiddleware"),
-        *("RoutingMiddleware", "TagExtractionMiddleware", "UpstreamApp", "UsageCaptureMiddleware"),
+        *("RoutingMiddleware", "TagExtractionMiddleware", "TracingMiddleware", "UpstreamApp"),
+        "UsageCaptureMiddleware",
         *("build_stack", "create_app", "lifespan"),
     }
 

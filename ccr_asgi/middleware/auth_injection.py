@@ -86,7 +86,7 @@ class AuthInjectionMiddleware:
     async def _send_on(self, own: Headers, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         kept: Headers = scope["headers"]
         if exchange.conversion is None:
-            kept = [(name, value) for name, value in kept if name.lower() in FORWARDED]
+            kept = [(name, value) for name, value in kept if name.lower() in FORWARDED] + exchange.trace_headers
             send = _Blanked(send, own, exchange).send
         await self.app(with_headers(scope, _joined(kept, own)), receive, send)
 

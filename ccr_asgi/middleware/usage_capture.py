@@ -58,7 +58,8 @@ class UsageCaptureMiddleware:
             await render_errors(self._forward, scope, receive, observer.send, exchange)
         finally:
             try:
-                self._sink(observer.record(scope, self._provider))
+                exchange.usage = observer.record(scope, self._provider)
+                self._sink(exchange.usage)
             except Exception:
                 logger.exception("The usage of request %s was lost", exchange.request_id)
             if made:

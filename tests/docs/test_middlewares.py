@@ -128,6 +128,12 @@ def test_the_captures_example_with_a_database(tmp_path: Path, monkeypatch: pytes
     assert row["list_usd"] is not None
 
 
+async def test_the_tracings_example() -> None:
+    host = Host(json.loads(anthropic_message("Hello.").content))
+    assert (await asked(app_of("TracingMiddleware", host))).status == 200
+    assert host.scope[SCOPE_KEY].usage.outcome == "ok"
+
+
 async def test_the_errors_example() -> None:
     class Failing(Host):
         async def endpoint(self, request: Request) -> JSONResponse:
