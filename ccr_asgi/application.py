@@ -62,6 +62,7 @@ def build_stack(config: Config, runtime: Runtime) -> ASGIApp:
         app,
         allowed_hosts=(*config.allowed_hosts, f"[{config.host}]" if ":" in config.host else config.host),
         proxy_keys=config.proxy_keys,
+        require_key=config.require_key,
         max_body_bytes=round(config.limits.body_mb * 1024 * 1024),
     )
 

@@ -123,6 +123,7 @@ class Config:
         rules: Where requests go that say nothing themselves; the first that fits counts.
         budgets: How much may be spent, and what is done beyond.
         usage: As configured, with `database` and `log_file` expanded.
+        require_key: This machine needs a proxy key, too.
         metrics: Requests are counted for Prometheus, at `/metrics`.
         tracing: Requests make OpenTelemetry spans.
         warnings: What is odd but usable, for the start-up lines.
@@ -142,6 +143,7 @@ class Config:
     rules: tuple[RuleEntry, ...]
     budgets: tuple[BudgetEntry, ...]
     network: Network
+    require_key: bool = False
     metrics: bool = False
     tracing: bool = False
     warnings: tuple[str, ...] = ()
@@ -222,6 +224,7 @@ def parse_config(data: object, *, source: Path | None = None, environ: Mapping[s
         rules=file.rules,
         budgets=file.budgets,
         network=_network(file.network, f"{where}: network"),
+        require_key=file.require_key,
         metrics=file.metrics,
         tracing=file.tracing,
         warnings=tuple(warnings),
@@ -231,6 +234,8 @@ def parse_config(data: object, *, source: Path | None = None, environ: Mapping[s
 def _check_values(file: ConfigFile, where: str) -> None:
     if not 0 <= file.port <= 65535:
         raise ConfigError(f"{where}: port: found {file.port}; accepted is 0 to 65535.")
+    if file.require_key and not file.proxy_keys:
+        raise ConfigError(f"{where}: requireKey: there are no proxyKeys, so that nobody would get in.")
     if (days := file.usage.retention_days) is not None and not 0 < days < math.inf:
         raise ConfigError(f"{where}: usage.retentionDays: found {days}; it must be more than 0.")
     for model, cost in file.usage.costs.items():

@@ -135,6 +135,7 @@ class ConfigFile(Entry, frozen=True):
     usage: Usage = Usage()
     allowed_hosts: tuple[str, ...] = ()
     proxy_keys: dict[str, str] = {}
+    require_key: bool = False
     on_unknown: OnUnknown = "refuse"
     rules: tuple[RuleEntry, ...] = ()
     budgets: tuple[BudgetEntry, ...] = ()

@@ -439,6 +439,12 @@ def test_a_variable_that_is_not_set_is_named(data: dict[str, Any], key: str) -> 
     assert refusal(data) == f"/etc/ccr.json: {key}: the environment variable NONE is not set."
 
 
+def test_a_key_cannot_be_required_where_there_is_none() -> None:
+    with pytest.raises(ConfigError, match="nobody would get in"):
+        parse_config({"requireKey": True})
+    assert parse_config({"requireKey": True, "proxyKeys": {"alice": "invented"}}).require_key
+
+
 @pytest.mark.parametrize("value", ["", "${EMPTY}"])
 def test_an_empty_proxy_key_is_refused_since_anyone_has_it(value: str) -> None:
     assert "proxyKeys.a: it is empty" in refusal({"proxyKeys": {"a": value}}, EMPTY="")

@@ -23,6 +23,7 @@ from ccr_asgi.exchange import PROXY_KEY, new_request_id
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 KEY_HEADER = b"x-ccr-key"
+HEALTH_PATH = b"/healthz"
 
 _ASK = [(b"www-authenticate", b'Basic realm="ccr-asgi"')]
 _CLOSE = [(b"connection", b"close")]
@@ -40,6 +41,8 @@ class GuardMiddleware:
             app. The defence against DNS rebinding.
         proxy_keys: Keys by the name of their owner. A peer that is not on this machine needs one, in `x-ccr-key`, or
             on our pages as the password of HTTP Basic; with none configured such peers are refused.
+        require_key: A peer on this machine needs one, too: it may be a reverse proxy that speaks for others. But for
+            `/healthz`, which says nothing.
         max_body_bytes: Longest request body, declared or counted.
         max_header_bytes: Largest sum of all header names and values; servers differ here, so it is checked again.
         pages: Paths of pages for people, and what is below them: a link from a sister site may lead there, and a key
@@ -55,6 +58,7 @@ class GuardMiddleware:
         *,
         allowed_hosts: Iterable[str] = (),
         proxy_keys: Mapping[str, str] | None = None,
+        require_key: bool = False,
         max_body_bytes: int = 32 * 1024 * 1024,
         max_header_bytes: int = 64 * 1024,
         pages: tuple[str, ...] = ("/dashboard", "/api/usage", "/api/quota", "/metrics"),
@@ -64,6 +68,7 @@ class GuardMiddleware:
         self._keys = {owner: key.encode("utf-8") for owner, key in (proxy_keys or {}).items()}
         self._max_body_bytes = max_body_bytes
         self._max_header_bytes = max_header_bytes
+        self._require_key = require_key
         self._pages = tuple(prefix.encode("ascii") for prefix in pages)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,12 +142,14 @@ class GuardMiddleware:
         return any(path == page or path.startswith(page + b"/") for page in self._pages)
 
     def _check_peer(self, scope: Scope) -> None:
-        if _is_local(scope.get("client")) or self._key_owner(scope) is not None:
+        local = _is_local(scope.get("client")) and not (self._require_key and raw_path(scope) != HEALTH_PATH)
+        if local or self._key_owner(scope) is not None:
             return
         if self._keys and self._is_page(scope):
             raise _PasswordWanted("Give a proxy key as the password.")
         advice = "Send a proxy key in x-ccr-key." if self._keys else "Configure proxyKeys to let other machines in."
-        raise PermissionDenied(f"Only this machine may use the proxy without a key. {advice}")
+        who = "Nobody gets in" if self._require_key else "Only this machine may use the proxy"
+        raise PermissionDenied(f"{who} without a key. {advice}")
 
     def _key_owner(self, scope: Scope) -> str | None:
         """The name of the proxy key that came with the request."""

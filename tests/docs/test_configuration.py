@@ -119,6 +119,8 @@ def test_an_example_works(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     if key == "network.caFile":
         (tmp_path / "ca.pem").write_text("")
         data = {"network": {"caFile": "~/ca.pem"}}
+    if key == "requireKey":
+        data["proxyKeys"] = {"alice": "invented"}
     parse_config(data, environ=ENVIRON)
 
 

@@ -200,6 +200,19 @@ async def test_a_wrong_key_lets_nobody_in(key: str) -> None:
     assert await status_of(("x-ccr-key", key), client=AWAY) == 403
 
 
+HERE = ("127.0.0.1", 1)
+
+
+async def test_where_a_key_is_required_this_machine_needs_one_too() -> None:
+    key = ("x-ccr-key", "key-of-alice")
+    assert await status_of(client=HERE, proxy_keys=KEYS, require_key=True) == 403
+    assert await status_of(key, client=HERE, proxy_keys=KEYS, require_key=True) == 200
+    assert await status_of(path="/healthz", client=HERE, proxy_keys=KEYS, require_key=True) == 200
+    assert await status_of(path="/healthz", client=AWAY, proxy_keys=KEYS, require_key=True) == 403
+    response = await asgi.request(alone(GuardMiddleware, Below(), proxy_keys=KEYS, require_key=True), client=HERE)
+    assert "Nobody gets in without a key. Send a proxy key in x-ccr-key." in response.body.decode()
+
+
 async def test_the_refusal_of_a_peer_says_what_to_do() -> None:
     for keys, words in (({}, "Configure proxyKeys"), (KEYS, "x-ccr-key")):
         response = await asgi.request(alone(GuardMiddleware, Below(), proxy_keys=keys), client=AWAY)
