@@ -3,9 +3,10 @@
 What SQLite says is held to be right by the tests of each module; here it is the oracle.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from datetime import UTC, timedelta
+from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,35 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
+from ccr_asgi.config import BudgetEntry
+from ccr_asgi.dashboard.details import request_detail, session_tree
+from ccr_asgi.dashboard.failures import failures
 from ccr_asgi.dashboard.filters import parse_window
+from ccr_asgi.dashboard.health import health, version
 from ccr_asgi.dashboard.queries import entries, overview
+from ccr_asgi.usage import spending
 from ccr_asgi.usage.errors import StoreError
 from ccr_asgi.usage.importer import import_lines
 from ccr_asgi.usage.maintenance import Retention
+from ccr_asgi.usage.meters import read_meters
+from ccr_asgi.usage.quota import QuotaWindow
 from ccr_asgi.usage.record import UsageRecord
+from ccr_asgi.usage.repricing import Selection
 from ccr_asgi.usage.rollup import rebuild
 from ccr_asgi.usage.store import UsageStore
 from ccr_asgi.usage.tables import SCHEMA_REVISION, metadata
 from ccr_asgi.usage.views import VIEWS
+from ccr_asgi.usage.whatif import By, Move, what_if
 from tests.postgresql.server import PostgreSQL, needs_postgresql
 from tests.usage.records import record
 from tests.usage.test_importer import numbered
 from tests.usage.test_rollup import START, same_each_time, some, value
+from tests.usage.test_rows import ATTEMPTS
 from tests.usage.valuations import valuation
 
 NOW = START + timedelta(days=2, hours=3)
 ROWS = 400
+WINDOW = QuotaWindow("codex", "primary", NOW, used_percent=40.0, window_minutes=300, resets_at=NOW + timedelta(hours=2))
 PAGES: Sequence[dict[str, str]] = (
     {},
     {"range": "24h"},
@@ -81,6 +93,17 @@ def plain(told: Any) -> Any:
     return told if told is None or isinstance(told, str) else round(float(told), 6)
 
 
+def plainly(told: object) -> object:
+    """What was read, with numbers as `plain` has them."""
+    if is_dataclass(told) and not isinstance(told, type):
+        return {item.name: plainly(getattr(told, item.name)) for item in fields(told)}
+    if isinstance(told, Mapping):
+        return {name: plainly(value) for name, value in told.items()}
+    if isinstance(told, list | tuple):
+        return [plainly(value) for value in told]
+    return plain(told) if isinstance(told, bool | int | float | Decimal) else told
+
+
 @pytest.fixture
 async def both(running_postgresql: PostgreSQL, tmp_path: Path) -> AsyncIterator[Both]:
     stores = Both(
@@ -102,6 +125,56 @@ async def filled(both: Both) -> Both:
 
 async def test_an_empty_database(both: Both) -> None:
     await both.say_the_same()
+
+
+async def test_what_else_is_asked_of_the_rows(filled: Both) -> None:
+    """Details, the tree of a session, failures, health, what has come since, quota."""
+    await filled.insert([record("quota", started_at=NOW, quota=(WINDOW,), attempt_log=ATTEMPTS)])
+    asked: dict[str, Callable[[Connection], object]] = {
+        "request": lambda connection: [request_detail(connection, f"r{number}") for number in range(ROWS)],
+        "attempts": lambda connection: request_detail(connection, "quota"),
+        "session": lambda connection: [session_tree(connection, name) for name in ("s1", "s2", "none")],
+        "failures": lambda connection: failures(connection, parse_window([("range", "all")], NOW)),
+        "health": lambda connection: replace(health(connection, {}, None, NOW), size_bytes=None),
+        "version": version,
+        "meters": lambda connection: read_meters(connection, NOW),
+    }
+    for name, ask in asked.items():
+        assert plainly(await filled.sqlite.read(ask)) == plainly(await filled.postgresql.read(ask)), name
+
+
+@pytest.mark.parametrize("by", ["day", "agent", "model"])
+async def test_what_if(filled: Both, by: By) -> None:
+    moves = [Move.parse("m1=cerebras,unpriced"), Move.parse("unpriced=codex,m1")]
+    found = [
+        await what_if(store, value, moves, Selection(since=START + timedelta(hours=5)), by=by, zone=UTC)
+        for store in (filled.sqlite, filled.postgresql)
+    ]
+    assert found[0] == found[1]
+    assert any(group.moved for group in found[0])
+
+
+async def test_what_is_spent_of_budgets(filled: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spending, "PATIENCE_S", 60.0)
+    limits: list[dict[str, Any]] = [{"usd": 5.0}, {"usd": 5.0, "counts": "list"}, {"tokens": 5}]
+    whose: list[dict[str, Any]] = [{}, {"provider": "codex"}, {"agent_id": "*"}, {"key": "alice"}]
+    budgets = [
+        BudgetEntry(**{"per": per, "then": "block", **limit, **of})
+        for per in ("day", "week")
+        for limit in limits
+        for of in whose
+    ]
+    await filled.insert([record(f"of alice {number}", started_at=NOW, proxy_key="alice") for number in range(3)])
+    found = []
+    for store in (filled.sqlite, filled.postgresql):
+
+        async def opened(store: UsageStore = store) -> UsageStore:
+            return store
+
+        standings = await spending.Ledger(opened, value).standings(budgets, NOW)
+        found.append([(standing.spent, standing.unpriced) for standing in standings])
+    assert found[0] == found[1]
+    assert any(spent for spent, _ in found[0])
 
 
 async def test_its_schema_is_the_newest(both: Both) -> None:
