@@ -68,9 +68,9 @@ def per_kb(candidate: Candidate, rounds: int) -> Rows:
 
 
 async def _open(candidate: Candidate, work: str, count: int) -> dict[str, float | str]:
-    """Hold `count` slow streams open, and see what the server holds for them."""
+    """Hold `count` streams open that have begun and are silent, and see what the server holds for them."""
     target, server, loop = candidate.targets[work], candidate.server, asyncio.get_running_loop()
-    payload = request(target, "paced-12000", 20)  # a minute
+    payload = request(target, "quiet-20", 20)
     before_mb, clients = server.rss_mb(), []
     asked = []
     for _ in range(count):
@@ -90,7 +90,7 @@ async def _open(candidate: Candidate, work: str, count: int) -> dict[str, float 
 def per_stream(upstream: Measured, folder: Path, counts: tuple[int, ...]) -> Rows:
     """Memory of an open stream, in a server that has held none before."""
     rows: Rows = []
-    for work in ("passthrough", "chat"):
+    for work in WORKS:
         for count in counts:
             with ours()(upstream, folder) as candidate:
                 warm_up(candidate)

@@ -3,8 +3,9 @@
     python -m benchmarks.upstream        (says its port, then serves until it is ended)
 
 The model's name says what comes: `burst-300` is a stream of 300 text events in one write; `paced-300` sends each in a
-write of its own, 5 ms apart, with the moment of its sending in the text; `whole-300` is one JSON document. The path
-says in whose form: it ends in `/messages`, `/chat/completions` or `/responses`.
+write of its own, 5 ms apart, with the moment of its sending in the text; `quiet-300` sends half of them, and then
+nothing as long as the client stays; `whole-300` is one JSON document. The path says in whose form: it ends in
+`/messages`, `/chat/completions` or `/responses`.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ import httptools
 import uvloop
 
 PACE_S = 0.005
-MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"]*[,/])?(burst|paced|whole)-(\d+)"')
+MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"]*[,/])?(burst|paced|quiet|whole)-(\d+)"')
 WORD = "a word and %07d "
 STAMP = "sent at %018d "
 """What the text of a paced event says: nanoseconds of the clock that all processes of a machine share."""
@@ -96,6 +97,8 @@ def pieces(ending: str, pace: str, events: int) -> list[bytes]:
     text = "sent at @ " if pace == "paced" else None
     texts = [text or WORD % number for number in range(events)]
     found = FORMS[ending](texts)
+    if pace == "quiet":
+        return [_chunk(b"".join(found[: len(found) // 2]))]
     return found if pace == "paced" else [_chunk(b"".join(found))]
 
 
@@ -167,6 +170,8 @@ class Upstream(asyncio.Protocol):
         chunks = pieces(ending, pace, events)
         if pace == "burst":
             self._transport.write(head + chunks[0] + b"0\r\n\r\n")
+        elif pace == "quiet":
+            self._transport.write(head + chunks[0])
         else:
             self._transport.write(head)
             self._pace(chunks, 0, asyncio.get_running_loop().time())
