@@ -4,7 +4,7 @@
 
 The whole stack in this process, on an upstream that is a list of bytes: a body of 195 KB, a stream of 300 events. The
 stacks are asked in turn, round by round; figures are medians of processor time for one request, in the event loop's
-thread, and in the whole process until the rows are in the database. `straight` is the same stack with the least in place
+thread, and in the process until the rows are in the database. `straight` is the same stack with the least in place
 of RoutingMiddleware that could route at all, `no usage` the stack without UsageCaptureMiddleware.
 """
 
