@@ -104,7 +104,7 @@ def _row(chance: random.Random, provider: str, model: str, agent: str | None, se
         "overloaded_error" if failed else None,
         told, told, 0 if told else None, told if own else None, output, None,
         None if failed else chance.lognormvariate(7, 0.8), chance.lognormvariate(9, 0.8), 1, 0, False, own,
-        0 if own else listed, listed, listed, None, None, None,
+        0 if own else listed, listed, listed, None, None, None, None,
     )  # fmt: skip
 
 

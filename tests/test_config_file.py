@@ -169,5 +169,5 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 def test_keys_are_camel_case() -> None:
     assert [item.encode_name for item in msgspec.structs.fields(ConfigFile)] == [
         *("port", "host", "providers", "timeouts", "limits", "usage"),
-        *("allowedHosts", "proxyKeys", "onUnknown", "rules", "budgets", "network"),
+        *("allowedHosts", "proxyKeys", "requireKey", "onUnknown", "rules", "budgets", "network", "metrics", "tracing"),
     ]

@@ -22,7 +22,7 @@ from tests.demo.conftest import PACE
 from tests.integration.claude import row_of as stored_row
 from tests.support.server import read_rows
 
-MEASURED = {"id", "started_at", "ttft_ms", "duration_ms"}
+MEASURED = {"id", "upstream_request_id", "started_at", "ttft_ms", "duration_ms"}
 LONG_MS = 20_000 / PACE
 """An answer that takes 20 s at the pace of these tests: nobody stays until its end."""
 ESTIMATED = {"input_tokens", "output_tokens"}
