@@ -13,7 +13,7 @@ HERE := not e2e and not browser and not faults and not postgresql
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev format lint typecheck test cov cov-converters faults fuzz e2e browser screenshots postgresql mutants bench bench-quick soak docs build check clean
+.PHONY: help run install dev format lint typecheck test cov cov-converters faults fuzz e2e browser screenshots postgresql mutants bench bench-quick soak docs site build check clean
 
 help: ## what can be done
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,10 +82,13 @@ soak: dev ## half an hour of mixed load (MINUTES=30): fails if memory, descripto
 docs: dev ## the tests that hold the documentation to the code
 	$(BIN)/pytest -n auto tests/docs
 
+site: $(VENV)/.docs ## the documentation as a site, in .cache/site/site; a link that leads nowhere fails it
+	$(BIN)/python -m tests.docs.site
+
 build: dev ## wheel and sdist, in dist/
 	$(BIN)/python -m build
 
-check: lint typecheck cov ## everything that must be green before a commit
+check: lint typecheck cov site ## everything that must be green before a commit
 
 clean: ## remove what was built, the virtual environment included
 	rm -rf $(VENV) .cache dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -105,6 +108,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.installed
 
 $(VENV)/.fuzz: pyproject.toml | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --group fuzz
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group docs
 	@touch $@
 
 $(CLAUDE)/.installed:
