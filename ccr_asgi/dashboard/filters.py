@@ -27,6 +27,9 @@ DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
 MAX_PAGE = 1_000_000
 
+FIRST_YEAR, LAST_YEAR = 1970, 2100
+"""Of a bound. A chart has a step for each month between two of them, which is work for as long as that is."""
+
 _STATUS = re.compile(r"[1-5](\d\d|xx)")
 
 
@@ -166,13 +169,14 @@ def _moment(given: Mapping[str, str], name: str, zone: tzinfo) -> datetime | Non
     """A bound in UTC: a time without an offset is the zone's, and a bare day is meant whole, as `to` too."""
     if (found := given.get(name)) is None:
         return None
-    accepted = "a date or time from 1970 on, such as 2026-01-31, 2026-01-31T09:30 or 2026-01-31T09:30:00Z"
+    example = "2026-01-31, 2026-01-31T09:30 or 2026-01-31T09:30:00Z"
+    accepted = f"a date or time from {FIRST_YEAR} to {LAST_YEAR}, such as {example}"
     text = found.replace(" ", "+") if "T" in found else found  # a `+02:00` that was not percent-encoded
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise _refusal(name, found, accepted) from None
-    if not 1970 <= moment.year < 9999:
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
         raise _refusal(name, found, accepted)
     if name == "to" and _is_day(text):
         moment += timedelta(days=1)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ccr_asgi.dashboard.filters import FILTERS, PARAMETERS, RANGES, Window, parse_window
+from ccr_asgi.dashboard.steps import divide
 from ccr_asgi.errors import RequestError
 
 NOW = datetime(2026, 3, 31, 9, 30, 15, 250_000, tzinfo=UTC)
@@ -91,6 +92,16 @@ def test_custom_bounds(parameters: dict[str, str], start: datetime | None, end: 
     assert (found.range, found.start, found.end) == ("custom", start, end)
 
 
+def test_the_widest_window_has_a_time_before_it_and_few_steps() -> None:
+    widest = window(from_="1970-01-01", to="2100-12-31", tz="Pacific/Kiritimati")
+    before = widest.before()
+    assert widest.start is not None
+    assert widest.end is not None
+    assert before is not None
+    assert before.start == widest.start - (widest.end - widest.start)
+    assert len(divide(widest.start, widest.end, widest.zone).edges) < 1600
+
+
 def test_filters_are_taken_as_they_stand() -> None:
     given: dict[str, str] = {name: f" <{name}> " for name in FILTERS if name not in ("status", "outcome")}
     found = window(**given, status="4xx", outcome="truncated")
@@ -121,7 +132,8 @@ def test_a_status_is_a_number_a_class_an_outcome_or_none(status: str) -> None:
         ({"page_size": "501"}, ["page_size", "'501'", "1 to 500"]),
         ({"from_": "yesterday"}, ["from", "'yesterday'", "2026-01-31"]),
         ({"from_": "0001-01-01T00:00+14:00"}, ["from", "1970"]),
-        ({"to": "9999-12-31"}, ["to", "1970"]),
+        ({"to": "9999-12-31"}, ["to", "1970 to 2100"]),
+        ({"to": "2101-01-01"}, ["to", "1970 to 2100"]),
         ({"from_": "2026-02-01", "to": "2026-01-01"}, ["to", "'2026-01-01'", "2026-02-01"]),
         ({"range": "24h", "from_": "2026-02-01"}, ["from", "range=24h", "custom"]),
         ({"provder": "cerebras"}, ["'provder'", *PARAMETERS]),
