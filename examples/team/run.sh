@@ -6,7 +6,6 @@
 # It needs ccr-asgi[postgresql] on the PATH, and Debian's packages postgresql and nginx. PORT (3456) is nginx's, the next
 # two are the replicas'; CONFIG names another configuration than the one beside this script.
 set -euo pipefail
-set -m # each in a group of its own: Ctrl-C is for this script alone, which ends them in their order
 
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:-${XDG_DATA_HOME:-$HOME/.local/share}/ccr-asgi-team}
@@ -19,14 +18,13 @@ mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 pids=()
 
-as_postgres() { # the server refuses to run as root
-  if ((EUID)); then exec "$@"; else exec setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; fi
-}
+as_postgres=() # the server refuses to run as root
+((EUID)) || as_postgres=(setpriv --reuid=postgres --regid=postgres --clear-groups)
 
-start() { # NAME COMMAND…: in the background, with a log of its own
+start() { # NAME COMMAND…: in the background, with a log; Ctrl-C is for this script alone, which ends them in order
   local name=$1
   shift
-  "$@" >"$folder/$name.log" 2>&1 &
+  setsid "$@" >"$folder/$name.log" 2>&1 &
   pids+=($!)
 }
 
@@ -52,10 +50,10 @@ trap 'exit 0' INT TERM
 if [[ ! -d $folder/database/base ]]; then
   mkdir -p "$folder/database"
   ((EUID)) || chown postgres "$folder" "$folder/database"
-  (as_postgres "$postgresql/initdb" -D "$folder/database" -U ccr -A trust -E UTF8 >"$folder/initdb.log")
+  "${as_postgres[@]}" "$postgresql/initdb" -D "$folder/database" -U ccr -A trust -E UTF8 >"$folder/initdb.log"
 fi
 rm -f "$folder"/.s.PGSQL.*
-start database as_postgres "$postgresql/postgres" -D "$folder/database" -k "$folder" -c listen_addresses=
+start database "${as_postgres[@]}" "$postgresql/postgres" -D "$folder/database" -k "$folder" -c listen_addresses=
 until_true "$postgresql/pg_isready" -h "$folder" -U ccr
 "$postgresql/psql" -h "$folder" -U ccr -d usage -c '' 2>/dev/null || "$postgresql/createdb" -h "$folder" -U ccr usage
 
