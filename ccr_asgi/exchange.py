@@ -70,6 +70,8 @@ class Exchange:
         upstream_headers_at: When they came; UTC.
         former_headers: The same of the links before this one, with the provider's name first. Written by Routing; read
             by UsageCapture.
+        credentials_sent: The header fields that the provider was given in the client's place. Written by AuthInjection;
+            read by UsageCapture, so that no echo of them gets into a row.
         trace_headers: The context of this request's span, for whom it is sent to. Written by Tracing; sent on by
             FormatConversion and AuthInjection, which let nothing of the client's own through.
         usage: The row of this request, once it is over. Written by UsageCapture; read by Tracing.
@@ -98,6 +100,7 @@ class Exchange:
     upstream_headers: RawHeaders = ()
     upstream_headers_at: datetime | None = None
     former_headers: list[tuple[str, RawHeaders, datetime]] = field(default_factory=list)
+    credentials_sent: Headers = field(default_factory=list)
     trace_headers: Headers = field(default_factory=list)
     usage: UsageRecord | None = None
     usage_extra: UsageExtra = field(default_factory=UsageExtra)

@@ -84,6 +84,7 @@ class AuthInjectionMiddleware:
         await self._send_on(own, scope, exchange.replay(body), send, exchange)
 
     async def _send_on(self, own: Headers, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        exchange.credentials_sent = own
         kept: Headers = scope["headers"]
         if exchange.conversion is None:
             kept = [(name, value) for name, value in kept if name.lower() in FORWARDED] + exchange.trace_headers

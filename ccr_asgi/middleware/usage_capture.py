@@ -11,15 +11,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ccr_asgi.asgi import header, raw_path
 from ccr_asgi.errors import ERROR_TYPES
 from ccr_asgi.exchange import MESSAGES_PATH, Exchange, ensure_exchange, render_errors, with_exchange
-from ccr_asgi.formats.base import secrets_of
 from ccr_asgi.usage.accumulator import UsageAccumulator
 from ccr_asgi.usage.quota import QuotaWindow, parse_quota
 from ccr_asgi.usage.record import Outcome, Tokens, UsageRecord
 
 logger = logging.getLogger(__name__)
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,79}")
-"""Longer ones are none: Anthropic's have 28 characters, OpenAI's 36; a login's tokens have hundreds."""
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,79}")
+"""Longer ones are none: Anthropic's have 28 characters, OpenAI's 36."""
+
+SECRET_BYTES = 8
+"""What is shorter is no secret, and may well stand in an id."""
 
 Sink = Callable[[UsageRecord], None]
 
@@ -178,15 +180,15 @@ class _Observer:
 def _upstream_request_id(exchange: Exchange, scope: Scope) -> str | None:
     """The id that the provider gave the request: Anthropic's `request-id`, others' `x-request-id`.
 
-    None if it is not like one, or holds a credential: some upstreams echo what they are sent.
+    None if it is not like one, or an echo of what was sent, which may be a secret.
     """
     found = {name.lower(): value for name, value in exchange.upstream_headers}
-    told = str(found.get(b"request-id") or found.get(b"x-request-id") or b"", "latin-1")
-    credentials = [header(scope, name) or "" for name in (b"authorization", b"x-api-key", b"x-ccr-key")]
-    secrets = [credential.removeprefix("Bearer ") for credential in credentials]
-    if exchange.route is not None:
-        secrets += secrets_of(exchange.route.provider)
-    return told if _REQUEST_ID.fullmatch(told) and not any(secret in told for secret in secrets if secret) else None
+    told = found.get(b"request-id") or found.get(b"x-request-id") or b""
+    if not _REQUEST_ID.fullmatch(told):
+        return None
+    sent = [value for _, value in (*scope["headers"], *exchange.credentials_sent)]
+    words = [word for value in sent for word in value.split() if len(word) >= SECRET_BYTES]
+    return None if any(told in value for value in sent) or any(word in told for word in words) else told.decode("ascii")
 
 
 def _by_subscription(scope: Scope, exchange: Exchange) -> bool:

@@ -117,7 +117,9 @@ def echo(request: RecordedRequest) -> str:
 
 def echoing_chat(status: int) -> Callable[[RecordedRequest], Answer]:
     def answer(request: RecordedRequest) -> Answer:
-        return chat_error(status, f"refused: {echo(request)}", headers=[("X-Echo", echo(request))])
+        key = (request.header("authorization") or b"").split()[-1:]  # as an id, which is noted in the row
+        echoes = [("X-Echo", echo(request)), *(("X-Request-Id", word.decode()) for word in key)]
+        return chat_error(status, f"refused: {echo(request)}", headers=echoes)
 
     return answer
 

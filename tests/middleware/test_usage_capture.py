@@ -189,22 +189,24 @@ async def test_who_answers_is_told_where_nobody_routes() -> None:
     [
         ([(b"Request-Id", b"req_011C")], "req_011C"),
         ([(b"x-request-id", b"9f2b-4")], "9f2b-4"),
-        ([(b"x-request-id", b"b"), (b"request-id", b"a")], "a"),
+        ([(b"x-request-id", b"req_b"), (b"request-id", b"req_a")], "req_a"),
         ([(b"request-id", b"planted secret")], None),
         ([(b"request-id", b"x" * 81)], None),
         ([(b"request-id", b"of-client-credential-5")], None),
         ([(b"request-id", b"of-provider-key-7")], None),
+        ([(b"request-id", b"planted-cookie")], None),
         ([], None),
     ],
 )
 async def test_the_providers_own_id_of_a_request(headers: list[tuple[bytes, bytes]], noted: str | None) -> None:
     async def below(scope: Scope, receive: Receive, send: Send) -> None:
         exchange = get_exchange(scope)
-        provider = Provider("p", "openai-chat", "https://p.example", api_key="provider-key")
-        exchange.route, exchange.upstream_headers = Route(provider, "m", "tag"), headers
+        exchange.credentials_sent = [(b"authorization", b"Bearer provider-key")]
+        exchange.upstream_headers = headers
         await answering(MESSAGE)(scope, receive, send)
 
-    row, _ = await captured(below, ("Authorization", "Bearer client-credential"))
+    sent = [("Authorization", "Bearer client-credential"), ("cookie", "a=1; session=planted-cookie"), ("accept", "*")]
+    row, _ = await captured(below, *sent)
     assert row.upstream_request_id == noted
 
 
