@@ -13,7 +13,7 @@ HERE := not e2e and not browser and not faults and not postgresql
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev format lint typecheck test cov cov-converters faults fuzz e2e browser screenshots postgresql mutants bench bench-quick soak docs site build check clean
+.PHONY: help run install dev format lint typecheck test cov cov-converters faults fuzz e2e browser screenshots postgresql mutants bench bench-quick soak docs site build release-check constraints check clean
 
 help: ## what can be done
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -88,6 +88,12 @@ site: $(VENV)/.docs ## the documentation as a site, in .cache/site/site; a link 
 build: dev ## wheel and sdist, in dist/
 	$(BIN)/python -m build
 
+release-check: $(VENV)/.release ## what a machine can say of a release: built, checked, installed by pip, pipx and uvx in clean folders
+	$(BIN)/python -m tests.release
+
+constraints: $(VENV)/.release ## constraints.txt anew: what the package was tried with, every file by its hash
+	$(BIN)/python -m tests.release --constraints
+
 check: lint typecheck cov site ## everything that must be green before a commit
 
 clean: ## remove what was built, the virtual environment included
@@ -112,6 +118,10 @@ $(VENV)/.fuzz: pyproject.toml | $(VENV)/.dev
 
 $(VENV)/.docs: pyproject.toml | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --group docs
+	@touch $@
+
+$(VENV)/.release: pyproject.toml | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group release
 	@touch $@
 
 $(CLAUDE)/.installed:
