@@ -22,6 +22,7 @@ PLACES = {
     "sessions": Place("seeded", "?range=30d&tab=sessions&page_size=10"),
     "one request": Place("seeded", f"/requests/{CHAIN_ID}"),
     "a request with odd names": Place("seeded", f"/requests/{PLANTED_ID}_1"),
+    "an endless name": Place("seeded", "/requests/req_ccr_endless"),
     "one session": Place("seeded", f"/sessions/{TREE_ID}"),
     "nothing fits": Place("seeded", "?range=7d&agent=nobody"),
     "empty": Place("unused", ""),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ccr_asgi.config import parse_config
 from ccr_asgi.demo.history import rows_of_days
+from ccr_asgi.usage.quota import QuotaWindow
 from ccr_asgi.usage.record import Attempt, Tokens, UsageRecord
 from ccr_asgi.usage.store import UsageStore
 from ccr_asgi.usage.valuation import Valuer
@@ -22,6 +23,9 @@ LINK = '<a href="https://foreign.example/">bait</a>'
 TEMPLATE = "{{ 7 * 7 }} %{x} ${alert(4)}"
 
 PLANTED = (SCRIPT, CLOSING, IMAGE, LINK, TEMPLATE)
+
+ENDLESS = "w" * 150
+"""A name without a place to break it."""
 
 UNPRICED = "a-model-without-a-price"
 PLANTED_ID = "req_ccr_planted"
@@ -50,7 +54,14 @@ async def _store(database: Path, rows: Sequence[UsageRecord], valuer: Valuer) ->
 
 def rows(now: datetime) -> list[UsageRecord]:
     """A past of some weeks that ends at `now`."""
-    made = [*rows_of_days(DAYS, SEED, now), *_planted(now), _unpriced(now), _by_a_chain(now), *_tree(now)]
+    made = [
+        *rows_of_days(DAYS, SEED, now),
+        *_planted(now),
+        _endless(now),
+        _unpriced(now),
+        _by_a_chain(now),
+        *_tree(now),
+    ]
     return [row for row in made if not any(edge - MARGIN <= now - row.started_at <= edge for edge in EDGES)]
 
 
@@ -74,6 +85,22 @@ def _planted(now: datetime) -> Iterator[UsageRecord]:
             attempts=2,
             attempt_log=(Attempt(name, name, 502, name, 0.0, 10.0), Attempt(name, name, 502, name, 10.0, 20.0)),
         )
+
+
+def _endless(now: datetime) -> UsageRecord:
+    return record(
+        "req_ccr_endless",
+        started_at=now - timedelta(minutes=8),
+        provider=ENDLESS,
+        model=ENDLESS,
+        agent_id=ENDLESS,
+        session_id=ENDLESS,
+        project=ENDLESS,
+        status=502,
+        outcome="error",
+        error_type=ENDLESS,
+        quota=(QuotaWindow(ENDLESS, ENDLESS, now, used_percent=40.0, plan=ENDLESS),),
+    )
 
 
 def _unpriced(now: datetime) -> UsageRecord:
