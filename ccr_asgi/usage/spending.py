@@ -93,7 +93,9 @@ class Ledger:
         await self._refresh(keys)
         while unvalued := [row for row in self._own.values() if row.id not in self._worth]:
             worth = await asyncio.to_thread(lambda rows: [valued(row, self._value) for row in rows], unvalued)
-            self._worth.update(zip((row.id for row in unvalued), worth, strict=True))
+            # But for those that a reading has found stored meanwhile: nobody would take them out again.
+            told = zip((row.id for row in unvalued), worth, strict=True)
+            self._worth.update((row_id, amount) for row_id, amount in told if row_id in self._own)
         found = []
         for place, (key, (began_at, resets_at)) in enumerate(zip(keys, periods, strict=True)):
             spent = sum(self._of_own(key), start=self._stored.get(key, Spent()))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -117,6 +118,28 @@ async def test_a_row_counts_once_while_it_goes_into_the_database(store: UsageSto
         await store.insert(part)
     assert await spent(counted, budget()) == [(790, 1)]
     assert not counted._own, "what is stored is not kept in memory"
+
+
+async def test_a_row_that_is_stored_while_it_is_valued_counts_once_and_leaves_nothing_behind(store: UsageStore) -> None:
+    valuing, go_on = threading.Event(), threading.Event()
+
+    def slowly(row: UsageRecord) -> Valuation:
+        valuing.set()
+        assert go_on.wait(30)
+        return worth(row)
+
+    async def opened() -> UsageStore:
+        return store
+
+    counted = Ledger(opened, slowly)
+    counted.record(row("one"))
+    first = asyncio.create_task(spent(counted, budget()))
+    assert await asyncio.to_thread(valuing.wait, 30)
+    await store.insert([row("one")])
+    assert await spent(counted, budget()) == [(10, 0)]
+    go_on.set()
+    assert await first == [(10, 0)]
+    assert counted._worth == {}  # else it would grow for as long as the server runs
 
 
 async def test_what_other_processes_stored_counts(store: UsageStore) -> None:
