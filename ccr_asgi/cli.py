@@ -29,6 +29,8 @@ from ccr_asgi.serving import serve_granian, serve_uvicorn
 from ccr_asgi.startup import invitation
 
 USAGE_ERROR = 2
+UNREAD = 141
+"""As a shell tells of a command that the signal SIGPIPE has ended."""
 
 _VERBS = (
     cli_server,
@@ -46,17 +48,22 @@ _VERBS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code (0 well, 1 failed, 2 not understood)."""
+    """Run one verb; returns the exit code (0 well, 1 failed, 2 not understood, 141 nobody read on)."""
     if "_ARGCOMPLETE" in os.environ:  # the shell asks what could follow
         import argcomplete
 
         argcomplete.autocomplete(parser())
     args = parser().parse_args(_shielded(sys.argv[1:] if argv is None else argv))
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
     except ConfigError as error:
         print(f"ccr-asgi: {error}", file=sys.stderr)  # noqa: T201 -- a command speaks on its standard streams
         return USAGE_ERROR
+    except BrokenPipeError:  # `head` has seen enough; what is still in the buffer would be complained of at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+    return code
 
 
 def parser() -> argparse.ArgumentParser:

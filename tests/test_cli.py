@@ -161,3 +161,14 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 def test_it_is_a_program() -> None:
     ran = subprocess.run([sys.executable, "-m", "ccr_asgi.cli", "--version"], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (0, f"ccr-asgi {ccr_asgi.__version__}\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_seen_enough_is_no_error(environment: dict[str, str], unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as nobody_reads:
+        command = [sys.executable, "-m", "ccr_asgi", "config", "schema"]
+        env = {**environment, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(command, env=env, stdout=nobody_reads, stderr=subprocess.PIPE, check=False, timeout=50)
+    assert (done.returncode, done.stderr) == (141, b"")

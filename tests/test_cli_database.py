@@ -20,6 +20,7 @@ from ccr_asgi.cli import main
 from ccr_asgi.cli_verbs import subscriptions
 from ccr_asgi.config import parse_config
 from ccr_asgi.usage import importer
+from ccr_asgi.usage.maintenance import Vacuumed
 from ccr_asgi.usage.tables import SCHEMA_REVISION
 
 COMMAND = Path(sys.executable).with_name("ccr-asgi")
@@ -256,6 +257,12 @@ def test_a_vacuum_says_what_is_free(run: Run, path: Path) -> None:
     assert (code, err) == (0, "")
     assert out.startswith(f"{path}: 0.")
     assert " MB freed, 0." in out
+
+
+def test_a_vacuum_that_frees_nothing_says_so(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_page_longer = Vacuumed(100_000, 104_096, truncated=True)
+    monkeypatch.setattr("ccr_asgi.usage.maintenance.vacuum", lambda database: a_page_longer)
+    assert run("db", "vacuum") == (0, f"{path}: 0.0 MB freed, 0.1 MB left\n", "")
 
 
 def test_a_vacuum_tells_of_a_reader(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
