@@ -53,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(parser())
-    args = parser().parse_args(_shielded(sys.argv[1:] if argv is None else argv))
+    asked = sys.argv[1:] if argv is None else argv
+    if not asked:  # somebody looks at it for the first time: all verbs, not a line on what is missing
+        parser().exit(USAGE_ERROR, parser().format_help())
+    args = parser().parse_args(_shielded(asked))
     try:
         code = int(args.run(args))
         sys.stdout.flush()

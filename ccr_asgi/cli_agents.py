@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -60,12 +60,25 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         complain(f"{error.filename} cannot be written: {error.strerror}")
         return FAILED
-    for name in dict.fromkeys(agent.provider for agent in chosen):
-        if name not in config.providers or not config.providers[name].has_credential:
-            say(f"\n{name} is not configured yet, so that its agents will be refused: `ccr-asgi config init`.")
+    for line in _refused(chosen, config):
+        say(f"\n{line}")
     if not args.dry_run:
         say(f"\nThey are in {folder}. `ccr-asgi doctor` says whether their tags lead where they should.")
     return 0
+
+
+def _refused(chosen: list[Agent], config: Config) -> Iterator[str]:
+    """Which agents nothing will answer, and what to do about it."""
+    usable = {name for name, provider in config.providers.items() if provider.has_credential}
+    served = [agent.name for agent in chosen if agent.provider in usable]
+    for provider in dict.fromkeys(agent.provider for agent in chosen if agent.provider not in usable):
+        names = [agent.name for agent in chosen if agent.provider == provider]
+        yield (
+            f"{provider} is not configured yet, so that {', '.join(names)} will be refused. Add it to the "
+            "configuration's `providers` (`ccr-asgi config init` writes a first one), or delete these files."
+        )
+    if served and len(served) < len(chosen):
+        yield f"To install only what is served: ccr-asgi agents install {' '.join(served)}"
 
 
 def examples(config: Config) -> list[Agent]:

@@ -28,6 +28,7 @@ All of this is simulated: the providers, their answers, and the agents that ask 
   database    {demo.config.usage.database} (removed at the end), with {demo.past_requests} made-up requests
   providers   {providers}, simulated at {demo.providers_url}
   try it      ANTHROPIC_BASE_URL={demo.url} claude
+              with an agent of yours, tagged cerebras,… or codex,…: say "Use the NAME agent", and look at the dashboard
 
 Ctrl-C ends it."""
 

@@ -152,6 +152,14 @@ def test_what_is_not_understood_is_a_usage_error(
     assert (printed.err == "") is (code == 0)
 
 
+def test_alone_it_tells_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main([])
+    assert raised.value.code == 2
+    told = capsys.readouterr().err
+    assert all(f"\n    {verb} " in told for verb in ("serve", "code", "demo", "doctor"))
+
+
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])

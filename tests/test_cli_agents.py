@@ -46,8 +46,16 @@ def test_all_seven_are_written_and_route(run: Run, tmp_path: Path) -> None:
         assert "model: sonnet\n" in agent.front
         assert list(faults_of(agent, table, {})) == []
         assert find_tag(agent.prompt.strip()) is not None
-    assert "codex is not configured yet" in said
+    assert "codex is not configured yet, so that code-reader, code-reviewer" in said
+    assert "only what is served" not in said
     assert run()[1].count("unchanged") == 7
+
+
+def test_who_has_one_provider_is_told_whose_agents_it_serves(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CCR_ASGI_PROVIDERS__CEREBRAS__APIKEY", "an-invented-key")
+    _, said, _ = run("--dry-run")
+    assert "cerebras is not configured" not in said
+    assert "ccr-asgi agents install fast-dev fast-dev-gptoss watcher\n" in said
 
 
 def test_a_dry_run_writes_nothing(run: Run, tmp_path: Path) -> None:
