@@ -12,6 +12,9 @@ PIECE_BYTES = 64 * 1024
 """How much of a request is handed to the socket at once: asyncio moves what the kernel left over, again and again."""
 HIGH_WATER_BYTES = 256 * 1024
 """How much of an answer may wait for its reader before the upstream is made to wait."""
+LAST_STATUS = 599
+"""Above it there are none (RFC 9110, section 15), and servers cannot send them on."""
+
 MAX_HEAD_BYTES = 1024 * 1024
 """The largest head of an answer, interim answers included."""
 
@@ -156,6 +159,10 @@ class Answer(httpx.AsyncByteStream):
             return
         if status < 200:
             self.headers, self.reason = [], b""
+            return
+        if status > LAST_STATUS:
+            self._surplus = True
+            self.fail(httpx.RemoteProtocolError(f"{self._peer} answered with the status {status}"))
             return
         self.status = status
         self._begun = True

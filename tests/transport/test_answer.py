@@ -448,6 +448,8 @@ async def test_a_cut_body_is_handed_out_and_then_raises(transport: Http11Transpo
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 600 Odd\r\nContent-Length: 2\r\n\r\nhi",
+        b"HTTP/1.1 999 Odd\r\n\r\nhi",
     ],
 )
 async def test_malformed_heads(transport: Http11Transport, answer: bytes) -> None:
