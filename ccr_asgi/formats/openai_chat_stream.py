@@ -84,7 +84,7 @@ class ChatStream(AnswerMachine):
         self._usage = mapping(chunk, "usage") or self._usage
         ended_before = self._finish_reason is not None
         for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict) and choice.get("index") in (0, None):
+            if isinstance(choice, dict) and choice.get("index") in (0, None, "0"):
                 self._choice(choice)
         if ended_before and chunk.get("usage") and not choices:
             self._finish()

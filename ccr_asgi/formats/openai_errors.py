@@ -271,11 +271,13 @@ def _without_secrets(text: str, secrets: Sequence[str]) -> str:
 
 
 def _wait_s(headers: Mapping[bytes, str], now: datetime | None) -> float | None:
-    """Seconds to wait: `retry-after` as a number or a date, else the latest of `x-ratelimit-reset-*`."""
+    """Seconds to wait: `retry-after` as a number or a date, `retry-after-ms`, else the latest `x-ratelimit-reset-*`."""
     value = headers.get(b"retry-after", "").strip()
     told = _duration_s(value) if _PLAIN_NUMBER.fullmatch(value) else _until_s(value, now)
     if told is not None:
         return told
+    if _PLAIN_NUMBER.fullmatch(value := headers.get(b"retry-after-ms", "").strip()):  # read by OpenAI's own SDK
+        return float(value) / 1000
     exhausted = [
         _duration_s(value)
         for name, value in headers.items()

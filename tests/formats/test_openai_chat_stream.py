@@ -383,6 +383,14 @@ def test_a_last_event_without_its_blank_line_counts_if_it_is_whole(body: bytes, 
         assert result.message["content"] == [{"type": "text", "text": "Hi"}]
 
 
+def test_the_first_choice_may_have_its_number_as_text() -> None:
+    said = chunk({"content": "a"}, "stop")
+    said["choices"][0]["index"] = "0"
+    result = run(machine(), [sse(said)], streamed=True)
+    assert result.message is not None
+    assert result.message["content"] == [{"type": "text", "text": "a"}]
+
+
 def test_only_the_first_choice_is_taken() -> None:
     other = {"index": 1, "delta": {"content": "other"}, "finish_reason": "length"}
     first = {"delta": {"content": "Hi"}, "finish_reason": "stop"}

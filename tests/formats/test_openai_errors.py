@@ -375,6 +375,9 @@ def test_a_date_is_compared_with_the_present() -> None:
         ({"x-ratelimit-reset-tokens": "5s", "x-ratelimit-remaining-tokens": "100"}, None),
         ({"retry-after": "2", "x-ratelimit-reset-tokens": "50s"}, 2),
         ({"retry-after": "soon", "x-ratelimit-reset-tokens": "50s"}, 50),
+        ({"retry-after-ms": "2500"}, 3),
+        ({"retry-after": "7", "retry-after-ms": "2500"}, 7),
+        ({"retry-after-ms": "1e3", "x-ratelimit-reset-tokens": "50s"}, 50),
     ],
 )
 def test_the_limit_that_is_used_up_says_when_it_is_new(headers: dict[str, str], seconds: float | None) -> None:
