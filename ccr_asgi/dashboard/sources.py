@@ -192,7 +192,9 @@ def _rows(sql: Sql, question: Question) -> _Source:
     where = _row_filters(sql, question.window)
     if question.names is not None:
         where.append(_is_one_of(sql, columns[0], question.names))
-    return _Source(question.rows, "started_at", columns, columns, _ROW_FIGURES, where)
+    # Grouped by the bare column, SQLite walks its index through all rows, to sort nothing. No name is empty.
+    shown = [f"NULLIF({column}, '')" for column in columns]
+    return _Source(question.rows, "started_at", shown, shown, _ROW_FIGURES, where)
 
 
 def _grouped_by(columns: Sequence[str]) -> str:

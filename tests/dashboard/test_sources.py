@@ -205,3 +205,15 @@ def test_failures_are_found_by_their_index(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql.words}", sql.parameters))
     assert "ix_requests_failed" in plan
+
+
+@pytest.mark.parametrize(
+    ("query", "key"),
+    [("status=429", "agent"), ("status=429", "session"), ("status=429", "model"), ("project=p1", "agent")],
+)
+def test_a_short_time_is_read_from_its_own_rows(path: Path, query: str, key: Key) -> None:
+    sql = summed(Question(parse_window(parse_qsl(f"range=1h&{query}"), NOW), (key,), TOTALS))
+    with closing(sqlite3.connect(path)) as connection:
+        plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql.words}", sql.parameters))
+    assert "SEARCH requests USING INDEX ix_requests_started_at (started_at>?)" in plan
+    assert "SCAN requests" not in plan
