@@ -69,8 +69,11 @@ class Window:
         return max(1, -(-total // self.page_size)) if self.page_size else 1
 
     def before(self) -> "Window | None":
-        """The same filters over the equal time before this one; None where this one has no beginning, or no length."""
-        end = self.end or self.now
+        """The same filters over the equal time before this one; None where this one has no beginning, or no length.
+
+        It is as long as what has passed of this one: time to come has no requests that could be compared.
+        """
+        end = min(self.end or self.now, self.now)
         if self.start is None or self.start >= end:
             return None
         return replace(self, range="custom", start=self.start - (end - self.start), end=self.start)
