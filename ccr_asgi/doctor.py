@@ -207,7 +207,9 @@ def _providers(answers: Sequence[Answer]) -> Iterator[Finding]:
     for answer in answers:
         subject = f"provider {answer.provider}"
         if answer.problem is not None:
-            yield Finding("problem", subject, answer.problem, _remedy(answer.problem))
+            # Not every server has a list of models, so that none is no proof that requests would fail.
+            level: Level = "warning" if "answered 404" in answer.problem else "problem"
+            yield Finding(level, subject, answer.problem, _remedy(answer.problem))
             continue
         yield Finding("ok", subject, f"answers, and offers {len(answer.offers)} models")
         for model in answer.gone:
@@ -222,6 +224,8 @@ def _remedy(problem: str) -> str:
         return "set the variable where the server is started, or write apiKey into the configuration"
     if "refuse" in problem:
         return "put a valid key under apiKey; for a ChatGPT subscription run `codex login`"
+    if "answered 404" in problem:
+        return "if its requests are answered, all is well: it has no list of models; else correct baseUrl"
     return "check baseUrl and the network; `ccr-asgi models` asks again"
 
 

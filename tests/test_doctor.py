@@ -197,6 +197,15 @@ def test_a_key_that_is_refused(examine: Examine, well: dict[str, Any], fake_upst
     assert "valid key" in found["fix"]
 
 
+def test_a_provider_without_a_list_of_models(
+    examine: Examine, well: dict[str, Any], fake_upstream: FakeUpstream
+) -> None:
+    fake_upstream.on("/v1/models", json_answer({}, 404))
+    code, findings = examine(well)
+    assert code == 0
+    assert "no list of models" in only(findings, "warning")["fix"]
+
+
 def test_a_provider_that_is_away(examine: Examine, well: dict[str, Any], fake_upstream: FakeUpstream) -> None:
     fake_upstream.on("/v1/models", json_answer({}, 503))
     assert "baseUrl" in only(examine(well)[1], "problem")["fix"]

@@ -68,6 +68,8 @@ def simulated_providers(*, pace: float = 1.0) -> Starlette:
     routes = [
         Route("/anthropic/v1/messages/count_tokens", _count_tokens, methods=["POST"]),
         Route("/anthropic/v1/models", _models, methods=["GET"]),
+        Route(PATHS["cerebras"].replace("/chat/completions", "/models"), _chat_models, methods=["GET"]),
+        Route(PATHS["codex"].replace("/responses", "/models"), _codex_models, methods=["GET"]),
     ]
     for api in APIS:
         path = PATHS[api.provider] + ("/v1/messages" if api.provider == "anthropic" else "")
@@ -128,6 +130,16 @@ async def _models(request: Request) -> Response:
     ]
     listed = {"data": models, "has_more": False, "first_id": models[0]["id"], "last_id": models[-1]["id"]}
     return _json(listed, 200, ())
+
+
+async def _chat_models(request: Request) -> Response:
+    return _json(
+        {"object": "list", "data": [{"id": name, "object": "model"} for name in models_of("cerebras")]}, 200, ()
+    )
+
+
+async def _codex_models(request: Request) -> Response:
+    return _json({"models": [{"slug": name} for name in models_of("codex")]}, 200, ())
 
 
 def _json(document: Mapping[str, Any], status: int, headers: RawHeaders) -> Response:

@@ -143,6 +143,10 @@ async def test_a_client_may_ask_for_models_and_counts() -> None:
     models = json.loads((await request(APP, "GET", "/anthropic/v1/models")).body)
     assert models["first_id"] == models["data"][0]["id"] == "claude-opus-5-5"
     assert "simulated" in models["data"][0]["display_name"]
+    chat = json.loads((await request(APP, "GET", "/cerebras/v1/models")).body)
+    assert [model["id"] for model in chat["data"]] == ["zai-glm-4.7", "gpt-oss-120b"]
+    codex = json.loads((await request(APP, "GET", "/codex/backend-api/codex/models")).body)
+    assert [model["slug"] for model in codex["models"]] == ["gpt-6-sol"]
     counted = await request(APP, "POST", "/anthropic/v1/messages/count_tokens", body=b"x" * 400)
     assert json.loads(counted.body) == {"input_tokens": 100}
 
