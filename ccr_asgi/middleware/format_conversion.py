@@ -22,6 +22,7 @@ from ccr_asgi.exchange import (
 )
 from ccr_asgi.formats import FORMATS, anthropic
 from ccr_asgi.formats.base import Conversion, ConversionContext, StreamMachine, UpstreamRequest
+from ccr_asgi.large_bodies import beside_the_loop
 from ccr_asgi.routing import Route
 from ccr_asgi.wire.decompress import Decoder, decoder, undone
 from ccr_asgi.wire.json_codec import dumps
@@ -73,20 +74,18 @@ class FormatConversionMiddleware:
             )
         body = await exchange.body(receive)
         if raw_path(scope) == COUNT_TOKENS_PATH:
-            asked = json_object(body)
-            tokens = FORMATS[kind].count_tokens(asked, exchange.route or _route_of(kind, asked))
+            tokens = await beside_the_loop(len(body), partial(count_tokens, kind, body, exchange))
             await send_json(send, {"input_tokens": tokens}, request_id=exchange.request_id)
             return
-        await self._exchange_messages(begin(kind, body, exchange), scope, send, exchange)
+        conversion = await beside_the_loop(len(body), partial(begin, kind, body, exchange))
+        await self._exchange_messages(conversion, scope, send, exchange)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         route = exchange.route
         # By its default route too, a third party gets nothing that concerns the client's Anthropic account.
         if route is not None and (route.model is not None or not route.provider.passthrough):
-            rewritten = anthropic.rewrite(
-                json_object(await exchange.body(receive)), route, own_key=not route.provider.passthrough
-            )
-            body = dumps(rewritten)
+            body = await exchange.body(receive)
+            body = await beside_the_loop(len(body), partial(_rewritten, body, route))
             receive = exchange.replay(body)
             scope = with_headers(scope, with_body_length(scope["headers"], body))
         await self.app(scope, receive, send)
@@ -207,6 +206,16 @@ class _Answer:
         else:
             headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(first))]
         return headers
+
+
+def count_tokens(kind: Kind, body: bytes, exchange: Exchange) -> int:
+    """Estimate the input tokens of a request for the provider that it goes to."""
+    asked = json_object(body)
+    return FORMATS[kind].count_tokens(asked, exchange.route or _route_of(kind, asked))
+
+
+def _rewritten(body: bytes, route: Route) -> bytes:
+    return dumps(anthropic.rewrite(json_object(body), route, own_key=not route.provider.passthrough))
 
 
 def begin(kind: Kind, body: bytes, exchange: Exchange) -> Conversion:
