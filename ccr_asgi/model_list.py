@@ -13,12 +13,12 @@ from ccr_asgi.asgi import header, raw_path, send_body
 from ccr_asgi.config import Provider
 from ccr_asgi.errors import CcrError
 from ccr_asgi.routing import LISTED_PREFIX
-from ccr_asgi.wire.decompress import decoder
+from ccr_asgi.wire.decompress import undone
 from ccr_asgi.wire.json_codec import dumps, loads
 
 PATH = b"/v1/models"
 MAX_BYTES = 1024 * 1024
-"""A longer list is handed on as it is."""
+"""A longer list, as it comes or unfolded, is handed on as it is."""
 _OF_THE_BODY = (b"content-length", b"content-type", b"content-encoding", b"transfer-encoding")
 UNKNOWN_DATE = "1970-01-01T00:00:00Z"
 """Nobody tells when the models of other providers were made; Anthropic's documentation gives this date for that."""
@@ -93,7 +93,8 @@ class _Answer:
         """The list with ours at its end; None if it is no list, or not its last page."""
         encoding = dict(self._held[0]["headers"]).get(b"content-encoding", b"").decode("latin-1")
         try:
-            page = loads(b"".join(decoder(encoding).feed(bytes(self._body))))
+            plain = undone(bytes(self._body), encoding, max_bytes=MAX_BYTES + 1)
+            page = loads(plain) if len(plain) <= MAX_BYTES else None
         except (ValueError, CcrError):
             return None
         if not isinstance(page, dict) or not isinstance(page.get("data"), list) or page.get("has_more"):

@@ -69,6 +69,7 @@ async def test_without_a_credential_ours_are_told_alone() -> None:
         answering(b'{"data": []}', status=401),
         answering(b'{"data": []}', b" " * 2_000_000),
         answering(b"not gzip", headers=[(b"content-encoding", b"gzip")]),
+        answering(gzip.compress(b'{"data": []}' + b" " * 2_000_000), headers=[(b"content-encoding", b"gzip")]),
     ],
 )
 async def test_what_is_no_last_page_of_a_list_passes_as_it_is(answer: Answer) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults.measures import HELD_UP_S, forget_peak, peak_bytes, resident_bytes
 from tests.integration.claude import (
+    BEARER,
     TARGET,
     World,
     body,
@@ -152,6 +153,20 @@ def test_an_error_that_unfolds(fresh: World, provider: str, seen: Callable[[str]
     assert fresh.post(content).status >= 500
     grown_mb = (peak_bytes(fresh) - before) / MB
     seen(f"an error: {grown_mb:.0f} MB")
+    assert grown_mb < 60
+
+
+@pytest.mark.fault("gzip bomb from a provider")
+def test_a_list_of_models_that_unfolds(fresh: World, seen: Callable[[str], None]) -> None:
+    """It is read to be extended; one that is too long for that goes through as it is."""
+    before = resident_bytes(fresh)
+    content = b"".join(bomb(b" " * 1024, 500))
+    fields = [("content-type", "application/json"), ("content-encoding", "gzip")]
+    fresh.anthropic.on("/v1/models", Answer(content, headers=fields))
+    response = fetch(f"{fresh.url}/v1/models", headers=[("Authorization", BEARER)])
+    assert (response.status, response.body) == (200, content)
+    grown_mb = (peak_bytes(fresh) - before) / MB
+    seen(f"a list of models: {grown_mb:.0f} MB")
     assert grown_mb < 60
 
 
