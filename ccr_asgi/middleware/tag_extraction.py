@@ -14,9 +14,9 @@ from ccr_asgi.wire.json_codec import loads
 
 _TAG_BYTES = TAG_NAME.encode("ascii")
 _FOLDER_BYTES = b"orking directory: "
-_FOLDER = re.compile(r"^\s*(?:- )?(?:Primary w|W)orking directory: (.+?)\s*$", re.MULTILINE)
+_FOLDER = re.compile(r"^[ \t]*+(?:- )?(?:Primary w|W)orking directory: (.+)$", re.MULTILINE)
 """The line that tells Claude Code's folder: in a system message near the start since 2.1.300, before in the system
-prompt."""
+prompt. No space in it can be read in two ways: over a million of them that would take a day."""
 _FIRST_MESSAGES = 4
 _OLD_USER_ID = re.compile(r"_session_([0-9a-fA-F-]{36})$")
 
@@ -126,5 +126,5 @@ def _folder(fields: dict[str, Any]) -> str | None:
             texts += system_texts(message.get("content"))
     for text in texts:
         if match := _FOLDER.search(text):
-            return re.split(r"[/\\]", match[1].rstrip("/\\"))[-1] or None
+            return re.split(r"[/\\]", match[1].strip().rstrip("/\\"))[-1] or None
     return None

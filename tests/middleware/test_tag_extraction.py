@@ -308,3 +308,13 @@ def test_the_project_is_the_name_of_the_client_s_folder(fields: dict[str, Any]) 
 )
 def test_nobody_else_s_words_name_a_project(fields: dict[str, Any]) -> None:
     assert project_of(**fields) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\n" * 1_000_000 + "x orking directory: y", "Working directory: a" + " " * 1_000_000 + "b"],
+    ids=["blank lines", "spaces in a name"],
+)
+def test_a_million_blanks_beside_a_folder_hold_up_nobody(text: str) -> None:
+    """Where each could be read in two ways this would not end within the test's time."""
+    assert project_of(system=text) == ("a" + " " * 1_000_000 + "b" if text.endswith("b") else None)
