@@ -89,7 +89,7 @@ _DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?) ?(ms|milli|s|m|h|d)[a-z]*", re.IGNO
 _TRY_AGAIN = re.compile(rf"(?:try again|retry) (?:in|after) ((?:{_DURATION.pattern} ?)+)", re.IGNORECASE)
 _UNITS_S = {"ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _KEY = re.compile(
-    r"\b(?:sk|csk|pk|gsk|xai|nvapi|hf|key|api)[-_](?=[\w*-]*[\d*])[\w*-]{8,}|\bAIza[\w-]{20,}|\beyJ[\w-]{8,}[\w.-]*"
+    r"\b(?:sk|csk|pk|gsk|xai|nvapi|hf|key|api)[-_](?=[\w*-]{0,99}[\d*])[\w*-]{8,}|\bAIza[\w-]{20,}|\beyJ[\w-]{8,}[\w.-]*"
     r"|(?i:bearer)\s+[\w.~+/=-]{8,}"
 )
 _HTML = re.compile(r"^\s*<|<(?:html|!doctype|head|body|title|center|h1|p|br)\b", re.IGNORECASE)

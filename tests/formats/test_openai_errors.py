@@ -225,6 +225,12 @@ def test_words_about_keys_stay() -> None:
     assert refused(401, said(text)).message == f"acme: {text}"
 
 
+@pytest.mark.parametrize("word", ["sk-", "api_", "key-x-"])
+def test_endless_beginnings_of_keys_do_no_harm(word: str) -> None:
+    """Where each looked through all that follow it, this would not end within the test's time."""
+    assert refused(401, said(word * 200_000)).message.startswith(f"acme: {word * 3}")
+
+
 def test_secrets_are_blanked_out_whatever_they_look_like() -> None:
     error = refused(401, said("token 'hush hush' and hush2"), secrets=("hush hush", "", "hush2"))
     assert error.message == "acme: token '***' and ***"
