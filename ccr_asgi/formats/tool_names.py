@@ -5,6 +5,7 @@ Anthropic's may be longer, and those of MCP servers are. Call ids are bound to 6
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
@@ -36,7 +37,7 @@ class ToolNames:
         """The provider's name for the client's tool `name`, whether it is defined or only in the history."""
         if (known := self._upstream.get(name)) is not None:
             return known
-        chosen = name if fits(name) and name not in self._client else _free(name, self._client)
+        chosen = name if fits(name) and name not in self._client else _free(name, self._client, Counter())
         self._upstream[name] = chosen
         self._client[chosen] = name
         return chosen
@@ -52,11 +53,12 @@ class CallIds:
 
     def __init__(self) -> None:
         self._taken: dict[str, str] = {}
+        self._attempts: Counter[str] = Counter()
 
     def upstream(self, call_id: str) -> str:
         """A provider's id for the next call, whose Anthropic id is `call_id`; a repeated id gets another."""
         fits_already = 0 < len(call_id) <= MAX_CHARS and call_id not in self._taken
-        chosen = call_id if fits_already else _free(call_id or "call", self._taken)
+        chosen = call_id if fits_already else _free(call_id or "call", self._taken, self._attempts)
         self._taken[chosen] = call_id
         return chosen
 
@@ -97,9 +99,11 @@ def shorten(name: str, attempt: int = 0) -> str:
     return f"{_FOREIGN.sub('_', name)[: MAX_CHARS - HASH_CHARS - 1]}_{digest}"
 
 
-def _free(name: str, taken: Mapping[str, str]) -> str:
-    """A short form of `name` that is not in `taken`; the first try depends on `name` alone."""
-    attempt = 0
-    while (short := shorten(name, attempt)) in taken:
-        attempt += 1
+def _free(name: str, taken: Mapping[str, str], attempts: Counter[str]) -> str:
+    """A short form of `name` that is not in `taken`; the first try depends on `name` alone.
+
+    `attempts` counts the forms of each name that are known to be taken.
+    """
+    while (short := shorten(name, attempts[name])) in taken:
+        attempts[name] += 1
     return short

@@ -82,6 +82,15 @@ def test_any_other_id_is_made_to_fit(call_id: str, begins: str) -> None:
     assert re.fullmatch("[0-9a-f]{12}", found.removeprefix(begins))
 
 
+@pytest.mark.parametrize("call_id", ["call_0", "x" * 65])
+def test_an_id_that_comes_again_and_again_costs_no_more_each_time(call_id: str) -> None:
+    """Where each tried all the forms before it, this would not end within the test's time."""
+    ids, few = CallIds(), CallIds()
+    found = [ids.upstream(call_id) for _ in range(20_000)]
+    assert len(set(found)) == len(found)
+    assert found[:3] == [few.upstream(call_id) for _ in range(3)]
+
+
 def test_a_client_gets_the_provider_s_ids_where_they_are_usable_and_new() -> None:
     ids = AnswerCallIds("x", taken=["call_0"])
     found = [ids.unique(call_id) for call_id in ("call_1", "call_0", "call_1", "", "odd.id", "call_2", "call_2")]
