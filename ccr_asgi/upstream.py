@@ -129,8 +129,8 @@ class _Leg:
     def _answer_headers(self, response: httpx.Response) -> Headers:
         # ASGI wants the names in lower case, however the upstream writes them.
         headers = [(name.lower(), value) for name, value in end_to_end(response.headers.raw)]
-        if response.status_code == 304 and self._method != "HEAD":
-            # It tells the length of what is not sent; servers take it for the length of what is.
+        if response.status_code in (204, 304) and self._method != "HEAD":
+            # It tells the length of what is not sent (and has no place in a 204); servers take it for what is.
             headers = [(name, value) for name, value in headers if name != b"content-length"]
         return headers
 

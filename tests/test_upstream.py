@@ -415,8 +415,9 @@ async def test_a_refusal_in_the_middle_of_an_upload_reaches_its_reader() -> None
     assert (await call.end()).status == 413
 
 
-async def test_a_304_tells_no_length_of_a_body_that_it_has_not() -> None:
+@pytest.mark.parametrize("status", [204, 304])
+async def test_what_has_no_body_tells_no_length_of_one(status: int) -> None:
     with FakeUpstream() as fake:
-        fake.on("/v1/x", Answer(b"", 304, [("Content-Length", "1234"), ("ETag", "x")]))
+        fake.on("/v1/x", Answer(b"", status, [("Content-Length", "1234"), ("ETag", "x")]))
         response = await asgi.request(UpstreamApp(base_url=fake.url), path="/v1/x")
-    assert (response.status, response.headers, response.body) == (304, [(b"etag", b"x")], b"")
+    assert (response.status, response.headers, response.body) == (status, [(b"etag", b"x")], b"")
