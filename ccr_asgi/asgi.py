@@ -28,8 +28,8 @@ Headers = list[tuple[bytes, bytes]]
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 """On every answer of ours: no browser may guess that it is something else than it says."""
 
-TAIL_BYTES = 64
-"""How much of a stream's end is remembered: enough for Anthropic's last event, `message_stop`."""
+TAIL_BYTES = 256
+"""How much of a stream's end is remembered: enough for Anthropic's last event, `message_stop`, padded as it may be."""
 
 
 class ClientDisconnected(Exception):

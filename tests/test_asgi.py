@@ -269,12 +269,13 @@ async def test_after_the_end_nothing_is_said() -> None:
     assert await after(messages, RequestError("no")) == messages
 
 
-async def test_an_error_after_a_complete_message_is_not_told() -> None:
+@pytest.mark.parametrize("padding", [b"", b" " * 100], ids=["plain", "padded"])
+async def test_an_error_after_a_complete_message_is_not_told(padding: bytes) -> None:
     sent = Sent()
     responder = ErrorResponder(sent.send, "req_1")
     headers = [(b"content-type", b"text/event-stream")]
     await responder.send({"type": "http.response.start", "status": 200, "headers": headers})
-    stop = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+    stop = b'event: message_stop\ndata: {"type":"message_stop"%b}\n\n' % padding
     await responder.send({"type": "http.response.body", "body": stop, "more_body": True})
     await responder.render(CcrError("the connection broke"))
     assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
