@@ -492,14 +492,15 @@ async def test_a_client_that_left_before_the_answer_leaves_nothing() -> None:
 # silence
 
 
-async def test_a_silent_provider_is_waited_for_and_then_pinged(clock: Clock) -> None:
+@pytest.mark.parametrize("early_s", [0.0, 0.01], ids=["in time", "early"])
+async def test_a_silent_provider_is_waited_for_and_then_pinged(clock: Clock, early_s: float) -> None:
     pings: list[int] = []
     calls: list[asgi.Call] = []
 
     async def note(send: Send) -> None:
         pings.append(names_of(calls[0].response.body).count("ping"))
 
-    idle = silence(clock, PING_S)
+    idle = silence(clock, PING_S - early_s)
     held = [idle] * round(HOLD_S / PING_S - 1)
     answer = steps(*held, note, idle, note, idle, note, start(), idle, note, chunk(*CHUNKS, more=False))
     calls.append(asgi.start(converting(Below(answer)), "POST", "/v1/messages", body=request_body()))
