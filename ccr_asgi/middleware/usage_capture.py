@@ -123,7 +123,7 @@ class _Observer:
             started_at=exchange.started_at,
             provider=route.provider.name if route else unrouted,
             requested_model=exchange.requested_model,
-            model=extra.served_model or (usage.model if usage else None) or asked,
+            model=_served_model(extra.served_model or (usage.model if usage else None), exchange) or asked,
             route_reason=route.reason if route else None,
             agent_id=header(scope, b"x-claude-code-agent-id"),
             parent_agent_id=header(scope, b"x-claude-code-parent-agent-id"),
@@ -175,6 +175,12 @@ class _Observer:
 
     def _ms(self, at_s: float) -> float:
         return (at_s - self._exchange.started_s) * 1000
+
+
+def _served_model(told: str | None, exchange: Exchange) -> str | None:
+    """The model that an answer names; None if the name holds a secret that the provider was given."""
+    words = (word for _, value in exchange.credentials_sent for word in value.split() if len(word) >= SECRET_BYTES)
+    return None if told is None or any(str(word, "latin-1") in told for word in words) else told
 
 
 def _upstream_request_id(exchange: Exchange, scope: Scope) -> str | None:

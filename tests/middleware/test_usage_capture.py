@@ -210,6 +210,19 @@ async def test_the_providers_own_id_of_a_request(headers: list[tuple[bytes, byte
     assert row.upstream_request_id == noted
 
 
+@pytest.mark.parametrize(("told", "noted"), [("gpt-oss-120b-2", "gpt-oss-120b-2"), ("of-provider-key-7", "claude-x")])
+async def test_a_model_that_is_an_echo_of_a_key_gets_into_no_row(told: str, noted: str) -> None:
+    async def below(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = get_exchange(scope)
+        exchange.credentials_sent = [(b"authorization", b"Bearer provider-key")]
+        exchange.requested_model, exchange.route = "claude-x", Route(ANTHROPIC, None, "default")
+        exchange.usage_extra = UsageExtra(served_model=told)
+        await answering(MESSAGE)(scope, receive, send)
+
+    row, _ = await captured(below)
+    assert row.model == noted
+
+
 async def test_an_unusable_body_leaves_a_row_that_says_what_was_read() -> None:
     rows: list[UsageRecord] = []
     app = Starlette(
