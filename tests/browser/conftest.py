@@ -65,7 +65,8 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[World]:
-    """A server that nobody has used yet, for one test."""
+def fresh(window: Browser, tmp_path: Path) -> Iterator[World]:
+    """A server that nobody has used yet, for one test; its page is left before it ends, for that asks for news."""
     with world(tmp_path, [], now=present()) as made:
         yield made
+        window.driver.get("about:blank")
