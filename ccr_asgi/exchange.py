@@ -5,7 +5,6 @@ field; whatever is not named there is private to its layer.
 """
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -24,8 +23,6 @@ from ccr_asgi.formats.fields import describe
 from ccr_asgi.routing import Route, Tag
 from ccr_asgi.usage.record import Attempt, UsageRecord
 from ccr_asgi.wire.json_codec import loads
-
-logger = logging.getLogger(__name__)
 
 SCOPE_KEY = "ccr_asgi.exchange"
 PROXY_KEY = "ccr_asgi.proxy_key"
@@ -51,7 +48,7 @@ class Exchange:
         requested_model: `model` of the body. Written by TagExtraction; read by Routing and UsageCapture.
         proxy_key: The name of the proxy key that the client gave. Written by Guard, through the scope; read by
             Routing and UsageCapture.
-        streamed: `stream` of the body. Written by TagExtraction; read by UsageCapture.
+        streamed: `stream` of the body; None if nobody has read it. Written by TagExtraction; read by UsageCapture.
         tag: The tag that routes. Written by TagExtraction; read by Routing.
         session_id: Claude Code's session, by header or metadata. Written by TagExtraction; read by FormatConversion
             and UsageCapture.
@@ -79,7 +76,7 @@ class Exchange:
         error: The error that the client was shown. Written by ErrorMiddleware; read by UsageCapture.
         answered: The last byte of the answer has been handed to the server, though the upstream may still be open.
             Written by FormatConversion and AuthInjection; read by UpstreamApp.
-        disconnected: Set when the client has left. Written by `watch`; legs wait on it.
+        disconnected: Set when the client has left. Written by `watch` and UsageCapture; legs wait on it.
     """
 
     request_id: str = field(default_factory=new_request_id)
@@ -87,7 +84,7 @@ class Exchange:
     started_s: float = field(default_factory=time.perf_counter)
     proxy_key: str | None = None
     requested_model: str | None = None
-    streamed: bool = False
+    streamed: bool | None = None
     tag: Tag | None = None
     session_id: str | None = None
     project: str | None = None
@@ -153,12 +150,16 @@ class Exchange:
         if self._watcher is not None:
             self._watcher.cancel()
 
+    def left(self) -> None:
+        """The server has told of a disconnect, as it also does after a complete answer."""
+        if not self.answered:
+            self.disconnected.set()
+
     async def _watch(self, receive: Receive) -> None:
         with suppress(Exception):  # a server's failing `receive` tells nothing; the answer goes on
             while (await receive())["type"] != "http.disconnect":
                 pass
-            if not self.answered:  # servers also report a disconnect after a complete answer
-                self.disconnected.set()
+            self.left()
 
     async def _wait_for_disconnect(self) -> dict[str, str]:
         await self.disconnected.wait()
@@ -225,8 +226,8 @@ Layer = Callable[[Scope, Receive, Send, Exchange], Awaitable[None]]
 async def with_exchange(layer: Layer, scope: Scope, receive: Receive, send: Send) -> None:
     """Run one layer with the request's exchange.
 
-    The layer that had to make the exchange is the outermost of ours, so it also renders what is raised below it: each
-    middleware works alone.
+    The layer that had to make the exchange is the outermost of ours, so it also renders the errors of ours that are
+    raised below it: each middleware works alone.
     """
     scope, exchange, made = ensure_exchange(scope)
     if not made:
@@ -239,7 +240,10 @@ async def with_exchange(layer: Layer, scope: Scope, receive: Receive, send: Send
 
 
 async def render_errors(layer: Layer, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
-    """Run `layer` and tell the client of whatever it raises, in Anthropic's form."""
+    """Run `layer` and tell the client of a `CcrError` that it raises, in Anthropic's form.
+
+    Any other exception goes on to whoever is outside, as in every ASGI application: it may be a host's own.
+    """
     responder = ErrorResponder(send, exchange.request_id)
     try:
         await layer(scope, receive, responder.send, exchange)
@@ -249,7 +253,3 @@ async def render_errors(layer: Layer, scope: Scope, receive: Receive, send: Send
         exchange.error = error
         if not exchange.disconnected.is_set():
             await responder.render(error, route_headers(exchange))
-    except Exception:
-        logger.exception("Request %s failed by a defect of ours", exchange.request_id)
-        exchange.error = CcrError("The proxy failed on this request; its log has the details.", should_retry=False)
-        await responder.render(exchange.error)

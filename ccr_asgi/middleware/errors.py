@@ -1,8 +1,14 @@
 """Every failure below it becomes an answer in Anthropic's form."""
 
+import logging
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ccr_asgi.asgi import ClientDisconnected
+from ccr_asgi.errors import CcrError
 from ccr_asgi.exchange import Exchange, render_errors, with_exchange
+
+logger = logging.getLogger(__name__)
 
 
 class ErrorMiddleware:
@@ -26,4 +32,11 @@ class ErrorMiddleware:
         await render_errors(self._forward, scope, receive, send, exchange)
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
-        await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, send)
+        except (CcrError, ClientDisconnected):
+            raise
+        except Exception:
+            logger.exception("Request %s failed by a defect of ours", exchange.request_id)
+            told = "The proxy failed on this request; its log has the details."
+            raise CcrError(told, should_retry=False) from None

@@ -98,7 +98,7 @@ class FormatConversionMiddleware:
         exchange.usage_extra = conversion.extra
         while True:
             answer = _Answer(send, conversion, exchange)
-            headers = [*_upstream_headers(request, streamed=exchange.streamed), *exchange.trace_headers]
+            headers = [*_upstream_headers(request, streamed=bool(exchange.streamed)), *exchange.trace_headers]
             try:
                 await self.app(with_headers(scope, headers), exchange.replay(request.body), answer.send)
                 if not exchange.answered:

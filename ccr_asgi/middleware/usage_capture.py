@@ -57,7 +57,7 @@ class UsageCaptureMiddleware:
         observer = _Observer(send, exchange)
         try:
             # Errors are rendered on this side of the observer, so that the row has what the client was shown.
-            await render_errors(self._forward, scope, receive, observer.send, exchange)
+            await render_errors(self._forward, scope, _noting_leaving(receive, exchange), observer.send, exchange)
         finally:
             try:
                 exchange.usage = observer.record(scope, self._provider)
@@ -71,6 +71,18 @@ class UsageCaptureMiddleware:
         await self.app(scope, receive, send)
 
 
+def _noting_leaving(receive: Receive, exchange: Exchange) -> Receive:
+    """`receive`, which notes the client's leaving whoever below asks it."""
+
+    async def noting() -> Message:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            exchange.left()
+        return message
+
+    return noting
+
+
 class _Observer:
     """Watches one answer go by."""
 
@@ -79,6 +91,7 @@ class _Observer:
         self._exchange = exchange
         self._accumulator: UsageAccumulator | None = None
         self._status: int | None = None
+        self._streamed: bool | None = None
         self._complete = False
         self._first_content_s: float | None = None
 
@@ -100,7 +113,10 @@ class _Observer:
         elif message["type"] == "http.response.start":
             self._status = message["status"]
             headers = {name.lower(): str(value, "latin-1") for name, value in message.get("headers", ())}
-            self._accumulator = UsageAccumulator(headers.get(b"content-type", ""), headers.get(b"content-encoding"))
+            content_type = headers.get(b"content-type", "")
+            self._accumulator = UsageAccumulator(content_type, headers.get(b"content-encoding"))
+            if self._status < 400:  # an error is JSON, whatever was asked for
+                self._streamed = content_type.lower().startswith("text/event-stream")
 
     def record(self, scope: Scope, unrouted: str | None) -> UsageRecord:
         exchange, usage = self._exchange, self._accumulator
@@ -129,7 +145,7 @@ class _Observer:
             parent_agent_id=header(scope, b"x-claude-code-parent-agent-id"),
             session_id=exchange.session_id,
             project=header(scope, b"x-ccr-project") or exchange.project,
-            streamed=exchange.streamed,
+            streamed=self._streamed if exchange.streamed is None else exchange.streamed,
             status=self._status,
             outcome=outcome,
             stop_reason=usage.stop_reason if usage else None,

@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,20 @@ def examples(section: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", SECTIONS[section], re.MULTILINE | re.DOTALL)
 
 
-def app_of(section: str, host: Host, *, number: int = 0, upstream: str = "") -> asgi.App:
-    """The `app` that a section's example makes, over the reader's routes; upstream URLs are led to `upstream`."""
-    code = re.sub(r"https://api\.[a-z]+\.(com|ai)", upstream, examples(section)[number]) if upstream else None
+def app_of(section: str, host: Host, *, number: int = 0, after: Sequence[int] = (), upstream: str = "") -> asgi.App:
+    """The `app` that a section's example makes, over the reader's routes; upstream URLs are led to `upstream`.
+
+    Args:
+        section: A heading of the page.
+        host: Whose routes they are.
+        number: Which example of the section.
+        after: The examples that it goes on from.
+        upstream: Stands in for the providers' own hosts.
+    """
+    code = "".join(examples(section)[each] for each in (*after, number))
+    code = re.sub(r"https://api\.[a-z]+\.(com|ai)", upstream, code) if upstream else code
     space: dict[str, Any] = {"routes": [Route("/v1/messages", host.endpoint, methods=["POST"])]}
-    exec(PREAMBLE + (code or examples(section)[number]), space)  # noqa: S102 -- the page's own code
+    exec(PREAMBLE + code, space)  # noqa: S102 -- the page's own code
     app: asgi.App = space["app"]
     return app
 
@@ -126,6 +135,31 @@ def test_the_captures_example_with_a_database(tmp_path: Path, monkeypatch: pytes
     (row,) = read_rows(tmp_path / "usage.db")
     assert (row["model"], row["input_tokens"], row["outcome"]) == ("claude-haiku-4-5", 11, "ok")
     assert row["list_usd"] is not None
+
+
+async def test_the_captures_example_that_reads_the_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    app = app_of("UsageCaptureMiddleware", Host(), number=2, after=[1])
+    async with asgi.lifespan(app):
+        await asked(app)
+    (row,) = read_rows(tmp_path / "usage.db")
+    assert (row["requested_model"], row["streamed"]) == ("m", 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "usd"), [("claude-haiku-4-5", 11e-6 + 7 * 5e-6), ("my-model", 11 * 0.5e-6 + 7 * 2e-6), ("nobodys", None)]
+)
+async def test_the_captures_example_with_prices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, usd: float | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tokens = {"input_tokens": 11, "output_tokens": 7}
+    message = json.loads(anthropic_message("Hello.", model=model, usage=tokens).content)
+    app = app_of("UsageCaptureMiddleware", Host(message), number=3, after=[1])
+    async with asgi.lifespan(app):
+        await asked(app)
+    (row,) = read_rows(tmp_path / "usage.db")
+    assert (row["provider"], row["billed_usd"]) == ("my-app", usd if usd is None else pytest.approx(usd, abs=1e-6))
 
 
 async def test_the_tracings_example() -> None:

@@ -1,15 +1,19 @@
 """Usage capture alone: one row for each Messages request, whatever becomes of it, and nothing in the client's way."""
 
+import asyncio
 import gzip
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount
+from starlette.routing import Route as StarletteRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from ccr_asgi.asgi import ClientDisconnected
@@ -126,6 +130,44 @@ async def test_a_client_that_leaves_in_the_middle_has_cancelled() -> None:
     assert (row.outcome, row.status, row.tokens.input) == ("cancelled", 200, 11)
 
 
+async def test_alone_a_client_that_leaves_a_stream_of_the_host_has_cancelled() -> None:
+    """Nobody but the host asks `receive` there."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        for event in EVENTS[:3]:
+            yield event
+        await asyncio.Event().wait()
+
+    async def endpoint(request: Request) -> StreamingResponse:
+        await request.body()
+        return StreamingResponse(endless(), media_type="text/event-stream")
+
+    rows: list[UsageRecord] = []
+    app = Starlette(
+        routes=[StarletteRoute("/v1/messages", endpoint, methods=["POST"])],
+        middleware=[Middleware(UsageCaptureMiddleware, sink=rows.append)],
+    )
+    call = asgi.start(app, "POST", "/v1/messages", body=b"{}")
+    await call.until(lambda response: len(response.pieces) == 3)
+    call.leave()
+    await call.end()
+    assert [(row.outcome, row.tokens.input) for row in rows] == [("cancelled", 11)]
+
+
+@pytest.mark.parametrize(
+    ("below", "streamed"),
+    [
+        (streaming(), True),
+        (answering(MESSAGE), False),
+        (answering(OVERLOADED, status=529), None),
+        (raising(ClientDisconnected()), None),
+    ],
+)
+async def test_alone_the_answer_tells_whether_it_is_a_stream(below: Answer, streamed: bool | None) -> None:
+    row, _ = await captured(below)
+    assert row.streamed is streamed
+
+
 async def test_a_client_that_leaves_before_any_answer_has_cancelled() -> None:
     row, response = await captured(raising(ClientDisconnected()))
     assert (row.outcome, row.status, row.error_type) == ("cancelled", None, None)
@@ -160,10 +202,36 @@ async def test_a_raised_error_in_a_stream_is_in_the_row() -> None:
     assert (row.outcome, row.status, row.error_type) == ("error", 200, "overloaded_error")
 
 
-async def test_a_defect_leaves_a_row_too() -> None:
-    row, response = await captured(raising(ZeroDivisionError("internals")))
-    assert response.status == 500
-    assert (row.outcome, row.status, row.error_type) == ("error", 500, "api_error")
+@pytest.mark.parametrize(("sent", "outcome", "status"), [((), "error", None), (EVENTS[:3], "truncated", 200)])
+async def test_a_hosts_exception_goes_on_and_leaves_a_row(
+    sent: Sequence[bytes], outcome: str, status: int | None
+) -> None:
+    error = ZeroDivisionError("the host's own")
+    rows: list[UsageRecord] = []
+    app = UsageCaptureMiddleware(raising(error, *sent), sink=rows.append)
+    call = asgi.start(app, "POST", "/v1/messages")
+    with pytest.raises(ZeroDivisionError) as raised:
+        await call.end()
+    assert raised.value is error
+    assert call.response.pieces == list(sent)
+    assert [(row.outcome, row.status) for row in rows] == [(outcome, status)]
+
+
+async def test_a_hosts_own_handler_of_exceptions_is_asked() -> None:
+    async def handler(request: Request, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse("the host's own words", status_code=500)
+
+    rows: list[UsageRecord] = []
+    app = Starlette(
+        routes=[Mount("/", app=raising(ZeroDivisionError()))],
+        middleware=[Middleware(UsageCaptureMiddleware, sink=rows.append)],
+        exception_handlers={Exception: handler},
+    )
+    call = asgi.start(app, "POST", "/v1/messages")
+    with pytest.raises(ZeroDivisionError):  # Starlette raises it after its handler's answer
+        await call.end()
+    assert (call.response.status, call.response.body) == (500, b"the host's own words")
+    assert [(row.outcome, row.error_type) for row in rows] == [("error", "api_error")]
 
 
 async def test_below_another_of_our_layers_a_row_is_left_too() -> None:
