@@ -91,15 +91,19 @@ async def read_body(receive: Receive) -> bytes:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """A fresh `receive` that gives `body` whole, then hands on the real one (so that a disconnect is seen)."""
-    replayed = False
+    """A fresh `receive` that gives `body` whole, then hands on the real one (so that a disconnect is seen).
+
+    What has been given is not kept here: a stream may be open for a long time.
+    """
+    kept: bytes | None = body
+    del body
 
     async def receive_again() -> Message:
-        nonlocal replayed
-        if replayed:
+        nonlocal kept
+        if kept is None:
             return await receive()
-        replayed = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        given, kept = kept, None
+        return {"type": "http.request", "body": given, "more_body": False}
 
     return receive_again
 

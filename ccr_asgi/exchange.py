@@ -104,7 +104,6 @@ class Exchange:
     error: CcrError | None = None
     answered: bool = False
     disconnected: asyncio.Event = field(default_factory=asyncio.Event)
-    _body: bytes | None = None
     _watcher: asyncio.Task[None] | None = None
 
     def begin_link(self, route: Route, *, fallback_left: bool) -> None:
@@ -123,15 +122,16 @@ class Exchange:
         self.answered = False
 
     async def body(self, receive: Receive) -> bytes:
-        """The client's whole body, read by the first that asks; from then on the client's leaving is watched.
+        """Read a whole body; from then on the client's leaving is watched.
+
+        It is not kept: whoever may have to send it again holds it, and hands it on with `replay`.
 
         Raises:
             ClientDisconnected: The client left before its end.
         """
-        if self._body is None:
-            self._body = await read_body(receive)
-            self.watch(receive)
-        return self._body
+        body = await read_body(receive)
+        self.watch(receive)
+        return body
 
     def replay(self, body: bytes) -> Receive:
         """A fresh `receive` for one leg: `body` whole, then a wait for the client's leaving."""

@@ -108,6 +108,7 @@ class _Leg:
 
     async def _forward(self, body: "_RequestBody") -> None:
         response = await self._answer(body)
+        body.let_go()
         self._exchange.upstream_headers = response.headers.raw
         self._exchange.upstream_headers_at = datetime.now(UTC)
         stream = response.stream
@@ -254,6 +255,11 @@ class _RequestBody(httpx.AsyncByteStream):
             if chunk:
                 yield chunk
             chunk = await self._arrived.get()
+
+    def let_go(self) -> None:
+        """Forget a whole body, which is not sent again once there is an answer."""
+        if self.replayable:
+            self._first = b""
 
     def close(self) -> None:
         """Stop reading: the leg is over."""

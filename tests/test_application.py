@@ -1,11 +1,13 @@
 """The whole of it in one process: what it is made from, how it starts and stops, and how its file is read again."""
 
+import asyncio
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Iterator
 from functools import partialmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -21,6 +23,7 @@ from ccr_asgi.errors import ConfigError
 from ccr_asgi.runtime import Runtime
 from ccr_asgi.usage.writer import UsageWriter
 from tests.support import asgi
+from tests.support.codex_login import write_login
 from tests.support.provider_answers import anthropic_message
 
 ANSWER = anthropic_message("Hello.").content
@@ -125,6 +128,82 @@ async def test_a_request_goes_through_and_leaves_a_row(config_file: Path, provid
     async with asgi.lifespan(app):  # once more, in the same loop
         usage = json.loads((await asgi.request(app, path="/api/usage")).body)
     assert "claude-haiku-4-5" in json.dumps(usage)
+
+
+class Silent(httpx.AsyncBaseTransport):
+    """An upstream whose answer begins and then says nothing, as while a model thinks."""
+
+    def __init__(self, beginning: bytes) -> None:
+        self.sent: list[bytes] = []
+        self._beginning = beginning
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.sent.append(b"".join(cast(httpx.ByteStream, request.stream)))  # of one piece: that itself, no copy
+        headers = {"content-type": "text/event-stream"}
+        return httpx.Response(200, headers=headers, stream=_BegunStream(self._beginning))
+
+
+class _BegunStream(httpx.AsyncByteStream):
+    def __init__(self, beginning: bytes) -> None:
+        self._beginning = beginning
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._beginning
+        await asyncio.Event().wait()
+
+
+CHAT_BEGINNING = b'data: {"choices": [{"index": 0, "delta": {"content": "Hello."}}]}\n\n'
+RESPONSES_BEGINNING = b"".join(
+    b"data: " + json.dumps(event).encode() + b"\n\n"
+    for event in (
+        {"type": "response.output_item.added", "output_index": 0, "item": {"type": "message", "id": "m"}},
+        {
+            "type": "response.output_text.delta",
+            "output_index": 0,
+            "item_id": "m",
+            "content_index": 0,
+            "delta": "Hello.",
+        },
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "fallback", "beginning"),
+    [
+        ("claude-x", [], b"event: ping\n\n"),
+        ("claude-x", ["chat,m"], b"event: ping\n\n"),
+        ("private,m", [], b"event: ping\n\n"),
+        ("chat,m", [], CHAT_BEGINNING),
+        ("codex,m", [], RESPONSES_BEGINNING),
+    ],
+)
+async def test_an_open_stream_holds_no_request_that_nobody_sends_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, fallback: list[str], beginning: bytes
+) -> None:
+    silent = Silent(beginning)
+    monkeypatch.setattr("ccr_asgi.runtime.Http11Transport", lambda **options: silent)
+    write_login(tmp_path / "auth.json")
+    providers = {
+        "anthropic": {"fallback": fallback},
+        "private": {"type": "anthropic", "baseUrl": "http://a", "apiKey": "k"},
+        "chat": {"type": "openai-chat", "baseUrl": "http://c", "apiKey": "k"},
+        "codex": {"authFile": str(tmp_path / "auth.json")},
+    }
+    asked = {"model": model, "stream": True, "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+    body = json.dumps(asked).encode()
+    held = sys.getrefcount(body)
+    app = create_app({"providers": providers, "usage": {"database": str(tmp_path / "usage.db")}})
+    async with asgi.lifespan(app):
+        headers = [("host", "localhost"), ("content-length", str(len(body)))]
+        call = asgi.start(app, "POST", "/v1/messages", headers=headers, body=body)
+        await call.until(lambda response: bool(response.pieces))
+        call.received.clear()
+        (sent,) = silent.sent
+        own = held if sent is body else sys.getrefcount(object())
+        assert sys.getrefcount(sent) == own + 2  # `sent`, and the list it is from
+        call.leave()
+        await call.end()
 
 
 async def test_the_start_is_told(config_file: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """Bodies are read once and replayed, headers edited, targets kept byte for byte, answers sent and errors placed."""
 
 import json
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -80,6 +81,15 @@ async def test_a_client_that_leaves_before_the_bodys_end_is_told_apart_from_a_sh
 
 async def test_an_empty_body_is_a_body() -> None:
     assert await read_body(receiving({"type": "http.request"})) == b""
+
+
+async def test_a_replay_keeps_nothing_of_what_it_gave() -> None:
+    body = b"abc" * 100
+    held = sys.getrefcount(body)
+    again = replay(body, receiving())
+    assert sys.getrefcount(body) == held + 1
+    await again()
+    assert sys.getrefcount(body) == held
 
 
 async def test_a_replay_gives_the_body_once_and_then_hands_on_the_real_one() -> None:

@@ -31,12 +31,17 @@ class ConversionContext:
     read_again: Callable[[], dict[str, Any]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpstreamRequest:
     """A converted request: its JSON body, and headers of its own, which win over the usual ones."""
 
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def take_body(self) -> bytes:
+        """The body, for whoever sends it: it is not kept here, since a stream may be open for a long time."""
+        body, self.body = self.body, b""
+        return body
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ccr_asgi.asgi import ClientDisconnected, Headers, read_body, with_body_length, with_headers
+from ccr_asgi.asgi import ClientDisconnected, Headers, with_body_length, with_headers
 from ccr_asgi.credentials.base import Credentials
 from ccr_asgi.errors import UpstreamError
 from ccr_asgi.exchange import Exchange, with_exchange
@@ -69,19 +69,18 @@ class AuthInjectionMiddleware:
         if not credentials.refreshable:
             await self._send_on(await credentials.headers(), scope, receive, send, exchange)
             return
-        body = await read_body(receive)
-        exchange.watch(receive)
+        request = _Resendable(await exchange.body(receive), send)
         own = await _unless_client_leaves(credentials.headers(), exchange)
         for _ in range(MAX_RESENDS):
             try:
-                await self._send_on(own, scope, exchange.replay(body), send, exchange)
+                await self._send_on(own, scope, exchange.replay(request.body), request.send, exchange)
                 return
             except UpstreamError as error:
                 if error.upstream_status != 401:
                     raise
             own = await _unless_client_leaves(credentials.headers(refused=own), exchange)
             exchange.resends += 1
-        await self._send_on(own, scope, exchange.replay(body), send, exchange)
+        await self._send_on(own, scope, exchange.replay(request.body), send, exchange)
 
     async def _send_on(self, own: Headers, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         exchange.credentials_sent = own
@@ -90,6 +89,19 @@ class AuthInjectionMiddleware:
             kept = [(name, value) for name, value in kept if name.lower() in FORWARDED] + exchange.trace_headers
             send = _Blanked(send, own, exchange).send
         await self.app(with_headers(scope, _joined(kept, own)), receive, send)
+
+
+class _Resendable:
+    """Holds a request's body until its answer begins, which is no 401 then."""
+
+    def __init__(self, body: bytes, send: Send) -> None:
+        self.body = body
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.body = b""
+        await self._send(message)
 
 
 class _Blanked:

@@ -86,10 +86,7 @@ class FormatConversionMiddleware:
         route = exchange.route
         # By its default route too, a third party gets nothing that concerns the client's Anthropic account.
         if route is not None and (route.model is not None or not route.provider.passthrough):
-            body = await exchange.body(receive)
-            body = await beside_the_loop(len(body), partial(_rewritten, body, route))
-            receive = exchange.replay(body)
-            scope = with_headers(scope, with_body_length(scope["headers"], body))
+            scope, receive = await _rewritten(route, scope, receive, exchange)
         await self.app(scope, receive, send)
 
     async def _exchange_messages(self, conversion: Conversion, scope: Scope, send: Send, exchange: Exchange) -> None:
@@ -100,7 +97,7 @@ class FormatConversionMiddleware:
             answer = _Answer(send, conversion, exchange)
             headers = [*_upstream_headers(request, streamed=bool(exchange.streamed)), *exchange.trace_headers]
             try:
-                await self.app(with_headers(scope, headers), exchange.replay(request.body), answer.send)
+                await self.app(with_headers(scope, headers), exchange.replay(request.take_body()), answer.send)
                 if not exchange.answered:
                     answer.keep_usage()  # the client left
                 return
@@ -216,7 +213,13 @@ def count_tokens(kind: Kind, body: bytes, exchange: Exchange) -> int:
     return FORMATS[kind].count_tokens(asked, exchange.route or _route_of(kind, asked))
 
 
-def _rewritten(body: bytes, route: Route) -> bytes:
+async def _rewritten(route: Route, scope: Scope, receive: Receive, exchange: Exchange) -> tuple[Scope, Receive]:
+    body = await exchange.body(receive)
+    body = await beside_the_loop(len(body), partial(_rewritten_body, body, route))
+    return with_headers(scope, with_body_length(scope["headers"], body)), exchange.replay(body)
+
+
+def _rewritten_body(body: bytes, route: Route) -> bytes:
     return dumps(anthropic.rewrite(json_object(body), route, own_key=not route.provider.passthrough))
 
 

@@ -79,10 +79,7 @@ class RoutingMiddleware:
         await with_exchange(self._route, scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
-        facts = None
-        if self.table.rules and is_messages_request(scope):
-            facts = Facts(header(scope, b"x-claude-code-agent-id"), await exchange.body(receive))
-        route = self.table.resolve(exchange.requested_model, exchange.tag, facts)
+        route, receive = await self._resolve(scope, receive, exchange)
         links = [route, *self.table.fallbacks(route)] if is_messages_request(scope) else [route]
         if self._standings is not None and scope["method"] == "POST" and raw_path(scope) == MESSAGES_PATH:
             verdict = self._afford(links, await self._standings(), scope, exchange)
@@ -94,7 +91,14 @@ class RoutingMiddleware:
             return
         (exchange.route,) = links
         exchange.attempts += 1
-        await self.app(scope, receive if facts is None else exchange.replay(facts.body), send)
+        await self.app(scope, receive, send)
+
+    async def _resolve(self, scope: Scope, receive: Receive, exchange: Exchange) -> tuple[Route, Receive]:
+        facts = None
+        if self.table.rules and is_messages_request(scope):
+            facts = Facts(header(scope, b"x-claude-code-agent-id"), await exchange.body(receive))
+            receive = exchange.replay(facts.body)
+        return self.table.resolve(exchange.requested_model, exchange.tag, facts), receive
 
     def _afford(self, links: list[Route], standings: Sequence[Standing], scope: Scope, exchange: Exchange) -> Verdict:
         asker = Asker(header(scope, b"x-claude-code-agent-id"), exchange.proxy_key)
@@ -144,14 +148,15 @@ class _Walk:
         self._scope = scope
         self._send = send
         self._exchange = exchange
+        self._body = b""
         self._first: _Failure | None = None
 
     async def along(self, links: list[Route], receive: Receive) -> None:
-        body = await self._exchange.body(receive)
+        self._body = await self._exchange.body(receive)
         links = self._cooldowns.ready(links)
         for place, link in enumerate(links):
             self._exchange.begin_link(link, fallback_left=place < len(links) - 1)
-            failure = await self._try(body, alone=len(links) == 1)
+            failure = await self._try(alone=len(links) == 1)
             if failure is None:
                 return
             if not _is_covered(failure.status) and self._first is None:
@@ -161,15 +166,15 @@ class _Walk:
         assert self._first is not None
         await self._first.show(self._send)
 
-    async def _try(self, body: bytes, *, alone: bool) -> _Failure | None:
+    async def _try(self, *, alone: bool) -> _Failure | None:
         """Ask one link; None if the client has its answer, whatever that is."""
         exchange, started_s = self._exchange, time.perf_counter()
         route = exchange.route
         assert route is not None
-        answer = _Held(self._send, exchange, holds=not alone, all_errors=self._first is not None)
+        answer = _Held(self._send_on, exchange, holds=not alone, all_errors=self._first is not None)
         failure: _Failure | None = None
         try:
-            await self._app(self._scope, exchange.replay(body), answer.send)
+            await self._app(self._scope, exchange.replay(self._body), answer.send)
         except CcrError as error:
             if answer.passed_on:
                 self._log(started_s, answer.status, error.error_type)
@@ -186,6 +191,10 @@ class _Walk:
         if status is not None and _is_covered(status):
             self._cooldowns.rest(route, failure.retry_after_s if failure is not None else None)
         return failure
+
+    async def _send_on(self, message: Message) -> None:
+        self._body = b""  # the client has its answer: no link will be asked any more
+        await self._send(message)
 
     def _log(self, started_s: float, status: int | None, error_type: str | None) -> None:
         route, now_s = self._exchange.route, time.perf_counter()

@@ -66,9 +66,12 @@ class TagExtractionMiddleware:
 
     async def _extract(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         exchange.session_id = header(scope, b"x-claude-code-session-id")
+        await self.app(scope, await self._read(receive, exchange), send)
+
+    async def _read(self, receive: Receive, exchange: Exchange) -> Receive:
         body = await exchange.body(receive)
         read_body_fields(body, exchange, project=self._project)
-        await self.app(scope, exchange.replay(body), send)
+        return exchange.replay(body)
 
 
 def read_body_fields(body: bytes, exchange: Exchange, *, project: bool = False) -> None:
