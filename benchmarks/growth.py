@@ -23,7 +23,7 @@ Rows = list[dict[str, float | str]]
 
 EVENTS = {300: 100, 3_000: 20, 30_000: 5}
 """Events of an answer, and how many such answers are measured at once."""
-BODY_KB = {100: 60, 1_000: 12, 10_000: 4}
+BODY_KB = {100: 400, 1_000: 60, 10_000: 10}
 SMALL_KB = 30
 FIRST_ROW_S = 3.0
 OPEN_STREAMS = (10, 100, 1_000)

@@ -60,13 +60,13 @@ class Answer(httpx.AsyncByteStream):
         """Begin to write `request`, whole or in pieces; it goes on beside the reading: an answer may come early.
 
         Args:
-            request: Head and body as they go over the wire.
+            request: Head and body as they go over the wire; in pieces, each of which may be large, if it is not small.
             timeout_s: Seconds without the upstream taking a byte after which the exchange fails.
         """
         self._connection.reader = self
         if self._connection.transport.is_closing():
             self.end(None)
-        elif isinstance(request, bytes) and len(request) <= PIECE_BYTES:
+        elif isinstance(request, bytes):
             self._connection.transport.write(request)
             self._sent = True
         else:
@@ -184,15 +184,12 @@ class Answer(httpx.AsyncByteStream):
 
     # Inside
 
-    async def _send(self, request: bytes | AsyncIterator[bytes], timeout_s: float) -> None:
+    async def _send(self, request: AsyncIterator[bytes], timeout_s: float) -> None:
         try:
-            if isinstance(request, bytes):
-                view = memoryview(request)
+            async for piece in request:
+                view = memoryview(piece)
                 for start in range(0, len(view), PIECE_BYTES):
                     await self._write(view[start : start + PIECE_BYTES], timeout_s)
-            else:
-                async for piece in request:
-                    await self._write(piece, timeout_s)
         except Exception as error:
             if not self._begun:  # an answer that has begun says more than why the rest was not sent
                 self.fail(error)
@@ -200,7 +197,7 @@ class Answer(httpx.AsyncByteStream):
             self._sent = True
             self._last_byte_at = self._loop.time()
 
-    async def _write(self, piece: bytes | memoryview, timeout_s: float) -> None:
+    async def _write(self, piece: memoryview, timeout_s: float) -> None:
         self._connection.transport.write(piece)
         if not self._connection.writable.is_set():
             try:

@@ -7,7 +7,7 @@ from typing import cast
 
 import httpx
 
-from ccr_asgi.transport.answer import Answer
+from ccr_asgi.transport.answer import PIECE_BYTES, Answer
 from ccr_asgi.transport.connection import Origin, Pool
 from ccr_asgi.transport.dial import Dialer
 from ccr_asgi.transport.request import framed, request_head
@@ -60,10 +60,10 @@ class Http11Transport(httpx.AsyncBaseTransport):
         connection = pool.take(origin) or await self._dialer.connect(origin, pool)
         answer = Answer(connection, request.method, self._idle_timeout_s)
         try:
-            if whole is None or length is None:
-                answer.send(framed(head, cast(AsyncIterable[bytes], body), length), self._write_timeout_s)
-            else:
+            if whole is not None and length is not None and length <= PIECE_BYTES:
                 answer.send(head + whole, self._write_timeout_s)
+            else:
+                answer.send(framed(head, cast(AsyncIterable[bytes], body), length), self._write_timeout_s)
             await answer.begun()
         except BaseException:
             await answer.aclose()
