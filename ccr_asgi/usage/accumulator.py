@@ -18,6 +18,8 @@ from ccr_asgi.wire import decompress, json_codec
 
 logger = getLogger(__name__)
 
+LOOK_BYTES = 4096
+"""Once content has begun, so much is gathered before it is looked at: a look costs the same for one event and for ten."""
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 """A larger JSON answer leaves its usage unknown."""
 MAX_EVENT_BYTES = 16 * 1024 * 1024
@@ -62,6 +64,7 @@ class UsageAccumulator:
         self.complete = False
         self.readable = True
         self._counts: dict[str, int] = {}
+        self._gathered = bytearray()
         self._events: _WholeEvents | None = None
         self._document: _Document | None = None
         self._choose_reader(content_type.partition(";")[0].strip().lower())
@@ -85,19 +88,22 @@ class UsageAccumulator:
         return Tokens(told("input"), told("cache_read"), write_5m, write_1h, told("output"), told("reasoning"))
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the answer, as the client gets them; never raises."""
-        if not self.readable:
+        """Take the next bytes of the answer, as the client gets them; never raises.
+
+        What they tell may be known only at `close`.
+        """
+        if self.content_seen and len(self._gathered) + len(chunk) < LOOK_BYTES:
+            self._gathered += chunk
             return
-        try:
-            if self._decoder is None:
-                self._take(chunk)
-            else:
-                self._unfold(self._decoder.feed(chunk))
-        except Exception as error:
-            self._go_blind(error)
+        if self._gathered:
+            chunk = bytes(self._gathered) + chunk
+            self._gathered.clear()
+        self._look(chunk)
 
     def close(self) -> None:
         """The answer has ended, well or not; never raises."""
+        if self._gathered:
+            self._look(bytes(self._gathered))
         if not self.readable:
             return
         try:
@@ -105,6 +111,17 @@ class UsageAccumulator:
                 self._take_events(self._events.close())
             elif self._document is not None:
                 self._take_document(self._document)
+        except Exception as error:
+            self._go_blind(error)
+
+    def _look(self, chunk: bytes) -> None:
+        if not self.readable:
+            return
+        try:
+            if self._decoder is None:
+                self._take(chunk)
+            else:
+                self._unfold(self._decoder.feed(chunk))
         except Exception as error:
             self._go_blind(error)
 
