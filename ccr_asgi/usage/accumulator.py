@@ -19,7 +19,7 @@ from ccr_asgi.wire import decompress, json_codec
 logger = getLogger(__name__)
 
 LOOK_BYTES = 4096
-"""Once content has begun, so much is gathered before it is looked at: a look costs the same for one event and for ten."""
+"""Once content has begun, so much is gathered before it is looked at: one event costs as much to look at as ten."""
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 """A larger JSON answer leaves its usage unknown."""
 MAX_EVENT_BYTES = 16 * 1024 * 1024
